@@ -1,0 +1,103 @@
+// Package natsconn joins a process to NATS: it makes and reads the key files that
+// say who it is, connects for good, starts the server that a standalone platform
+// carries inside, and makes the streams and buckets that everything else expects.
+package natsconn
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+)
+
+// Role is what a connection may do; each has its own key.
+type Role string
+
+const (
+	// RolePlatform may do everything.
+	RolePlatform Role = "platform"
+	// RoleNode reads what nodes must run, says what they did.
+	RoleNode Role = "node"
+	// RoleEdge reads routes and acknowledges them.
+	RoleEdge Role = "edge"
+)
+
+// inboxPrefix keeps roles from reading each other's answers.
+func (r Role) inboxPrefix() string {
+	switch r {
+	case RoleNode:
+		return "_INBOX_NODE"
+	case RoleEdge:
+		return "_INBOX_EDGE"
+	default:
+		return nats.InboxPrefix[:len(nats.InboxPrefix)-1]
+	}
+}
+
+// Config says where to connect and as whom.
+type Config struct {
+	// URL is nats://host:port, or several with commas between. Ignored with Server.
+	URL string
+	// Server connects inside the process, without a socket, when set.
+	Server *server.Server
+	// SeedFile holds the role's nkey seed; empty connects without a key.
+	SeedFile string
+	// Role is whose inboxes to use; the empty one is RolePlatform.
+	Role Role
+	// Name is shown in NATS' connection list: service and node.
+	Name string
+	// Log gets what happens to the connection.
+	Log *slog.Logger
+}
+
+// Connect connects and stays connected: when the server goes away, it tries again
+// until Close. The first connection must succeed within 10 seconds. Publishes made
+// while disconnected wait in a buffer of 8 MiB at most.
+func Connect(c Config) (*nats.Conn, error) {
+	log := c.Log.With("connection", c.Name)
+	options := []nats.Option{
+		nats.Name(c.Name),
+		nats.Timeout(10 * time.Second),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(250 * time.Millisecond),
+		nats.ReconnectJitter(250*time.Millisecond, 250*time.Millisecond),
+		nats.PingInterval(10 * time.Second),
+		nats.MaxPingsOutstanding(3),
+		nats.ReconnectBufSize(8 << 20),
+		nats.CustomInboxPrefix(c.Role.inboxPrefix()),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				log.Warn("lost NATS, connecting again", "error", err)
+			}
+		}),
+		nats.ReconnectHandler(func(nc *nats.Conn) { log.Info("connected to NATS again", "url", nc.ConnectedUrlRedacted()) }),
+		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
+			subject := ""
+			if sub != nil {
+				subject = sub.Subject
+			}
+			log.Error("NATS", "error", err, "subject", subject)
+		}),
+	}
+	if c.Server != nil {
+		options = append(options, nats.InProcessServer(c.Server))
+	}
+	if c.SeedFile != "" {
+		key, err := nats.NkeyOptionFromSeed(c.SeedFile)
+		if err != nil {
+			return nil, fmt.Errorf("read the NATS key %s: %w", c.SeedFile, err)
+		}
+		options = append(options, key)
+	}
+	nc, err := nats.Connect(c.URL, options...)
+	if errors.Is(err, nats.ErrAuthorization) {
+		return nil, fmt.Errorf("connect to NATS at %s: the server does not know the key %q: %w", c.URL, c.SeedFile, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("connect to NATS at %s: %w", c.URL, err)
+	}
+	return nc, nil
+}

@@ -1,0 +1,72 @@
+package natsconn
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/slipway-paas/slipway/libs/subjects"
+)
+
+const (
+	// HeartbeatTTL is how long a node counts as there after its last heartbeat.
+	HeartbeatTTL = 10 * time.Second
+	dedupeWindow = 2 * time.Minute
+	probesKept   = time.Hour
+)
+
+// Provision makes the platform's streams and buckets, or brings those that are
+// there to the same settings; every process may call it at any time. replicas is 1
+// on one server, 3 in a cluster.
+func Provision(ctx context.Context, js jetstream.JetStream, replicas int) error {
+	for _, stream := range []jetstream.StreamConfig{
+		{
+			Name:               subjects.StreamEvents,
+			Description:        "Every event of the platform, in one order. Never edited.",
+			Subjects:           []string{subjects.AllEvents},
+			Storage:            jetstream.FileStorage,
+			Retention:          jetstream.LimitsPolicy,
+			Replicas:           replicas,
+			Duplicates:         dedupeWindow,
+			AllowAtomicPublish: true,
+			AllowDirect:        true,
+			DenyDelete:         true,
+			DenyPurge:          true,
+		},
+		{
+			Name:              subjects.StreamProbes,
+			Description:       "The last probe result of each instance.",
+			Subjects:          []string{subjects.AllProbes},
+			Storage:           jetstream.MemoryStorage,
+			Replicas:          replicas,
+			MaxMsgsPerSubject: 1,
+			MaxAge:            probesKept,
+			AllowDirect:       true,
+			// Results are never repeated: no room for remembering ids.
+			Duplicates: time.Second,
+		},
+	} {
+		if _, err := js.CreateOrUpdateStream(ctx, stream); err != nil {
+			return fmt.Errorf("make the stream %s: %w", stream.Name, err)
+		}
+	}
+	for _, bucket := range []jetstream.KeyValueConfig{
+		{Bucket: subjects.BucketDesired, Description: "What each node must run."},
+		{Bucket: subjects.BucketInstances, Description: "What health must probe."},
+		{Bucket: subjects.BucketRoutes, Description: "Which host goes to which instances."},
+		{Bucket: subjects.BucketKeys, Description: "Wrapped data keys."},
+		{
+			Bucket: subjects.BucketNodes, Description: "Heartbeats of nodes.", Storage: jetstream.MemoryStorage,
+			TTL: HeartbeatTTL, LimitMarkerTTL: time.Minute,
+		},
+	} {
+		bucket.History = 1
+		bucket.Replicas = replicas
+		if _, err := js.CreateOrUpdateKeyValue(ctx, bucket); err != nil {
+			return fmt.Errorf("make the bucket %s: %w", bucket.Bucket, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,198 @@
+package projection
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/metric/noop"
+
+	"github.com/slipway-paas/slipway/libs/eventstore"
+)
+
+const (
+	retryFirst = 20 * time.Millisecond
+	retryMost  = 2 * time.Second
+)
+
+// Runner keeps one projection up to date. Several may run the same one, in one or
+// more processes: the checkpoint lets each event be applied once.
+type Runner struct {
+	pool    *pgxpool.Pool
+	store   eventstore.Store
+	p       Projection
+	log     *slog.Logger
+	applied metric.Int64Counter
+	dead    metric.Int64Counter
+	name    metric.MeasurementOption
+
+	mu       sync.Mutex
+	position uint64
+	moved    chan struct{} // closed and replaced when position changes
+	caughtUp bool
+	trouble  error // what Ready says; nil when all is well
+}
+
+// Option changes how a runner behaves.
+type Option func(*options)
+
+type options struct{ meter metric.Meter }
+
+// WithMeter counts applied events and dead letters.
+func WithMeter(m metric.Meter) Option { return func(o *options) { o.meter = m } }
+
+// New checks p and prepares to run it from store into pool.
+func New(pool *pgxpool.Pool, store eventstore.Store, p Projection, log *slog.Logger, opts ...Option) (*Runner, error) {
+	if err := p.validate(); err != nil {
+		return nil, err
+	}
+	o := options{meter: noop.Meter{}}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	r := &Runner{
+		pool: pool, store: store, p: p, log: log.With("projection", p.Name, "version", p.Version),
+		moved: make(chan struct{}), trouble: fmt.Errorf("projection %s has not begun", p.Name),
+		name: metric.WithAttributes(attribute.String("projection", p.Name)),
+	}
+	var err, deadErr error
+	r.applied, err = o.meter.Int64Counter("slipway.projection.events", metric.WithDescription("Events applied."))
+	r.dead, deadErr = o.meter.Int64Counter("slipway.projection.dead_letters", metric.WithDescription("Events given up."))
+	if err = errors.Join(err, deadErr); err != nil {
+		return nil, fmt.Errorf("projection %s: %w", p.Name, err)
+	}
+	return r, nil
+}
+
+// Schema is the name of the PostgreSQL schema to read the tables from.
+func (r *Runner) Schema() string { return r.p.Schema() }
+
+// Run makes the tables when they are missing and applies events until ctx ends; then
+// it returns nil. It waits for a database or log that is away. It returns an error
+// only when the tables cannot be made or are another shape under the same version.
+func (r *Runner) Run(ctx context.Context) error {
+	wait := retries()
+	for {
+		err := r.follow(ctx, wait.Reset)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, errFenced):
+			r.log.WarnContext(ctx, "the checkpoint went back: beginning again from there")
+		case !isAway(err) && !errors.Is(err, eventstore.ErrUnavailable):
+			return fmt.Errorf("projection %s: %w", r.p.Name, err)
+		}
+		r.setTrouble(ctx, err)
+		if !sleep(ctx, wait.NextBackOff()) {
+			return nil
+		}
+	}
+}
+
+// follow returns nil only when ctx has ended.
+func (r *Runner) follow(ctx context.Context, begun func()) error {
+	position, err := r.setUp(ctx)
+	if err != nil {
+		return err
+	}
+	begun()
+	r.setPosition(position)
+	r.setTrouble(ctx, nil)
+	return r.store.Follow(ctx, position, r.handle, r.setCaughtUp, r.p.Filters...)
+}
+
+func retries() *backoff.ExponentialBackOff {
+	b := backoff.NewExponentialBackOff()
+	b.InitialInterval, b.MaxInterval = retryFirst, retryMost
+	return b
+}
+
+// sleep reports whether it was not ctx that ended it.
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+// Checkpoint is the sequence of the last event that the rows include.
+func (r *Runner) Checkpoint() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.position
+}
+
+// WaitFor waits until the rows include the event with that sequence, which must be
+// one that matches the projection's filters: others do not move it. It returns
+// ctx's error.
+func (r *Runner) WaitFor(ctx context.Context, sequence uint64) error {
+	for {
+		r.mu.Lock()
+		position, moved := r.position, r.moved
+		r.mu.Unlock()
+		if position >= sequence {
+			return nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return fmt.Errorf("projection %s is at %d, not yet at %d: %w", r.p.Name, position, sequence, ctx.Err())
+		}
+	}
+}
+
+// Ready is nil when the rows have caught up once with the log and nothing is wrong
+// now; otherwise it says what is.
+func (r *Runner) Ready() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.trouble != nil:
+		return r.trouble
+	case !r.caughtUp:
+		return fmt.Errorf("projection %s is catching up, at %d", r.p.Name, r.position)
+	}
+	return nil
+}
+
+func (r *Runner) setPosition(position uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if position != r.position {
+		r.position = position
+		close(r.moved)
+		r.moved = make(chan struct{})
+	}
+}
+
+func (r *Runner) setCaughtUp() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.caughtUp = true
+}
+
+// setTrouble logs only changes, so that a long absence is not said a thousand times.
+func (r *Runner) setTrouble(ctx context.Context, err error) {
+	if err != nil {
+		err = fmt.Errorf("projection %s: %w", r.p.Name, err)
+	}
+	r.mu.Lock()
+	before := r.trouble
+	r.trouble = err
+	r.mu.Unlock()
+	switch {
+	case err != nil && before == nil:
+		r.log.WarnContext(ctx, "the projection waits", "error", err)
+	case err == nil && before != nil:
+		r.log.InfoContext(ctx, "the projection runs", "position", r.Checkpoint())
+	}
+}

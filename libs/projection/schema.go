@@ -1,0 +1,129 @@
+package projection
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// ours is what every projection's schema holds besides its own tables. It says
+// nothing of clocks or machines: a rebuilt schema is identical.
+const ours = `
+CREATE TABLE checkpoint (
+	one         boolean PRIMARY KEY DEFAULT true CHECK (one),
+	position    bigint NOT NULL,
+	fingerprint text   NOT NULL
+);
+CREATE TABLE dead_letters (
+	sequence    bigint PRIMARY KEY,
+	aggregate   text  NOT NULL,
+	type        text  NOT NULL,
+	event_id    text  NOT NULL,
+	happened_at timestamptz NOT NULL,
+	payload     bytea NOT NULL,
+	error       text  NOT NULL
+);`
+
+// errChanged is permanent: only another version helps.
+var errChanged = errors.New("its tables have changed under the same version: raise the version")
+
+// setUp makes the projection's schema unless it is there, and returns its position.
+func (r *Runner) setUp(ctx context.Context) (position uint64, err error) {
+	err = pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
+		// Of several processes that start together one makes the schema.
+		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtext($1))", r.p.Schema()); err != nil {
+			return fmt.Errorf("wait for others: %w", err)
+		}
+		var there bool
+		if err := tx.QueryRow(ctx, "SELECT to_regnamespace($1) IS NOT NULL", r.p.quotedSchema()).Scan(&there); err != nil {
+			return fmt.Errorf("look for the schema: %w", err)
+		}
+		if !there {
+			if _, err := tx.Exec(ctx, "CREATE SCHEMA "+r.p.quotedSchema()); err != nil {
+				return fmt.Errorf("make the schema: %w", err)
+			}
+		}
+		if err := r.enter(ctx, tx); err != nil {
+			return err
+		}
+		if !there {
+			if err := r.makeTables(ctx, tx); err != nil {
+				return err
+			}
+		}
+		var stored int64
+		var fingerprint string
+		if err := tx.QueryRow(ctx, "SELECT position, fingerprint FROM checkpoint").Scan(&stored, &fingerprint); err != nil {
+			return fmt.Errorf("read the checkpoint: %w", err)
+		}
+		if fingerprint != r.p.fingerprint() {
+			return errChanged
+		}
+		position = uint64(stored)
+		return nil
+	})
+	var refused *pgconn.PgError
+	if err != nil && !errors.Is(err, errChanged) && !errors.As(err, &refused) {
+		// Not what was asked for is wrong but the way to the database.
+		err = awayError{err}
+	}
+	return position, err
+}
+
+func (r *Runner) readCheckpoint(ctx context.Context) (uint64, error) {
+	var position int64
+	if err := r.pool.QueryRow(ctx, "SELECT position FROM "+r.p.quotedSchema()+".checkpoint").Scan(&position); err != nil {
+		return 0, awayError{fmt.Errorf("read the checkpoint: %w", err)}
+	}
+	return uint64(position), nil
+}
+
+func (r *Runner) makeTables(ctx context.Context, tx pgx.Tx) error {
+	if _, err := tx.Exec(ctx, ours); err != nil {
+		return fmt.Errorf("make the checkpoint: %w", err)
+	}
+	if _, err := tx.Exec(ctx, r.p.Tables); err != nil {
+		return fmt.Errorf("make the tables: %w", err)
+	}
+	if _, err := tx.Exec(ctx, "INSERT INTO checkpoint (position, fingerprint) VALUES (0, $1)", r.p.fingerprint()); err != nil {
+		return fmt.Errorf("make the checkpoint: %w", err)
+	}
+	return nil
+}
+
+// enter makes unqualified names those of the projection's schema.
+func (r *Runner) enter(ctx context.Context, tx pgx.Tx) error {
+	if _, err := tx.Exec(ctx, "SET LOCAL search_path TO "+r.p.quotedSchema()); err != nil {
+		return fmt.Errorf("enter the schema: %w", err)
+	}
+	return nil
+}
+
+// DropOlder drops the schemas of the projection's older versions, when nothing reads
+// them any more.
+func (r *Runner) DropOlder(ctx context.Context) error {
+	rows, err := r.pool.Query(ctx, "SELECT nspname FROM pg_namespace WHERE starts_with(nspname, $1)", r.p.schemaPrefix())
+	if err != nil {
+		return fmt.Errorf("projection %s: look for older versions: %w", r.p.Name, err)
+	}
+	schemas, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return fmt.Errorf("projection %s: look for older versions: %w", r.p.Name, err)
+	}
+	for _, schema := range schemas {
+		version, err := strconv.Atoi(strings.TrimPrefix(schema, r.p.schemaPrefix()))
+		if err != nil || version >= r.p.Version {
+			continue
+		}
+		if _, err := r.pool.Exec(ctx, "DROP SCHEMA "+pgx.Identifier{schema}.Sanitize()+" CASCADE"); err != nil {
+			return fmt.Errorf("projection %s: drop %s: %w", r.p.Name, schema, err)
+		}
+		r.log.InfoContext(ctx, "dropped an older version", "schema", schema)
+	}
+	return nil
+}

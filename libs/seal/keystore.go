@@ -1,0 +1,107 @@
+package seal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/slipway-paas/slipway/libs/subjects"
+)
+
+var (
+	// ErrNoKey is returned by KeyStore.Get when there is no key, or no longer.
+	ErrNoKey = errors.New("there is no data key")
+	// ErrKeyExists is returned by KeyStore.Create when there is or was a key.
+	ErrKeyExists = errors.New("there is or was a data key already")
+)
+
+// KeyStore keeps each aggregate's wrapped data key.
+type KeyStore interface {
+	// Get returns the key. Errors: ErrNoKey.
+	Get(ctx context.Context, a subjects.Aggregate) (wrapped []byte, err error)
+	// Create keeps the first key that an aggregate has. Errors: ErrKeyExists.
+	Create(ctx context.Context, a subjects.Aggregate, wrapped []byte) error
+	// Destroy removes the key for ever, there or not; none can be created after it.
+	Destroy(ctx context.Context, a subjects.Aggregate) error
+}
+
+// KV keeps keys in a JetStream key-value bucket, which must keep one value for each
+// key and let nothing expire.
+type KV struct{ bucket jetstream.KeyValue }
+
+// NewKV uses that bucket.
+func NewKV(bucket jetstream.KeyValue) KV { return KV{bucket: bucket} }
+
+// Get returns the key; see KeyStore.
+func (s KV) Get(ctx context.Context, a subjects.Aggregate) ([]byte, error) {
+	entry, err := s.bucket.Get(ctx, subjects.DataKey(a))
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return nil, ErrNoKey
+	}
+	if err != nil {
+		return nil, fmt.Errorf("get the data key: %w", err)
+	}
+	return entry.Value(), nil
+}
+
+// Create keeps the first key; see KeyStore.
+func (s KV) Create(ctx context.Context, a subjects.Aggregate, wrapped []byte) error {
+	// Unlike the bucket's own Create, this does not write over a key that was purged.
+	_, err := s.bucket.Update(ctx, subjects.DataKey(a), wrapped, 0)
+	if errors.Is(err, jetstream.ErrKeyExists) {
+		return ErrKeyExists
+	}
+	if err != nil {
+		return fmt.Errorf("keep the data key: %w", err)
+	}
+	return nil
+}
+
+// Destroy purges the key; see KeyStore.
+func (s KV) Destroy(ctx context.Context, a subjects.Aggregate) error {
+	if err := s.bucket.Purge(ctx, subjects.DataKey(a)); err != nil {
+		return fmt.Errorf("purge the data key: %w", err)
+	}
+	return nil
+}
+
+// Memory keeps keys as long as the process lives, for tests.
+type Memory struct {
+	mu   sync.Mutex
+	keys map[subjects.Aggregate][]byte // nil when destroyed
+}
+
+// NewMemory keeps no keys yet.
+func NewMemory() *Memory { return &Memory{keys: map[subjects.Aggregate][]byte{}} }
+
+// Get returns the key; see KeyStore.
+func (s *Memory) Get(_ context.Context, a subjects.Aggregate) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if wrapped := s.keys[a]; wrapped != nil {
+		return wrapped, nil
+	}
+	return nil, ErrNoKey
+}
+
+// Create keeps the first key; see KeyStore.
+func (s *Memory) Create(_ context.Context, a subjects.Aggregate, wrapped []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.keys[a]; ok {
+		return ErrKeyExists
+	}
+	s.keys[a] = wrapped
+	return nil
+}
+
+// Destroy removes the key; see KeyStore.
+func (s *Memory) Destroy(_ context.Context, a subjects.Aggregate) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keys[a] = nil
+	return nil
+}

@@ -1,0 +1,146 @@
+// Package seal keeps secret values readable only as long as their aggregate lives:
+// they are encrypted (AES-256-GCM, by Tink) with a data key of the aggregate's own,
+// which is kept, wrapped by the master key, outside the event log. Destroying the
+// data key leaves the log whole and its secrets gone.
+package seal
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"unicode/utf8"
+
+	"github.com/tink-crypto/tink-go/v2/aead"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/slipway-paas/slipway/libs/subjects"
+)
+
+var (
+	// ErrDestroyed is returned when the aggregate's data key is gone: what was sealed
+	// stays sealed, and nothing can be sealed any more.
+	ErrDestroyed = errors.New("the data key has been destroyed")
+	// ErrUnreadable is returned for what was not sealed for this aggregate with this
+	// master key, or has been altered.
+	ErrUnreadable = errors.New("the sealed values cannot be read")
+)
+
+// Sealer seals and opens. It may be used concurrently.
+type Sealer struct {
+	master tink.AEAD
+	keys   KeyStore
+}
+
+// New seals with data keys from keys, wrapped by master; see Master.
+func New(master tink.AEAD, keys KeyStore) *Sealer { return &Sealer{master: master, keys: keys} }
+
+// Seal encrypts values for the aggregate, whose data key is made when it has none,
+// and returns their names, sorted, beside the ciphertext. Errors: ErrDestroyed, the
+// key store's.
+func (s *Sealer) Seal(ctx context.Context, a subjects.Aggregate, values map[string]string) (names []string, ciphertext []byte, err error) {
+	for name, value := range values {
+		if !utf8.ValidString(name) || !utf8.ValidString(value) {
+			return nil, nil, fmt.Errorf("seal for %s: a name or value is not UTF-8", a)
+		}
+	}
+	plain, err := json.Marshal(values)
+	if err != nil {
+		return nil, nil, fmt.Errorf("seal for %s: %w", a, err)
+	}
+	key, err := s.dataKey(ctx, a)
+	if err != nil {
+		return nil, nil, fmt.Errorf("seal for %s: %w", a, err)
+	}
+	if ciphertext, err = key.Encrypt(plain, associated(a)); err != nil {
+		return nil, nil, fmt.Errorf("seal for %s: %w", a, err)
+	}
+	return slices.Sorted(maps.Keys(values)), ciphertext, nil
+}
+
+// Open decrypts what Seal has made for the same aggregate. Errors: ErrDestroyed,
+// ErrUnreadable, the key store's.
+func (s *Sealer) Open(ctx context.Context, a subjects.Aggregate, ciphertext []byte) (map[string]string, error) {
+	wrapped, err := s.keys.Get(ctx, a)
+	if errors.Is(err, ErrNoKey) {
+		err = ErrDestroyed
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open for %s: %w", a, err)
+	}
+	key, err := s.unwrap(a, wrapped)
+	if err != nil {
+		return nil, fmt.Errorf("open for %s: %w", a, err)
+	}
+	plain, err := key.Decrypt(ciphertext, associated(a))
+	if err != nil {
+		return nil, fmt.Errorf("open for %s: %w", a, ErrUnreadable)
+	}
+	var values map[string]string
+	if err := json.Unmarshal(plain, &values); err != nil {
+		return nil, fmt.Errorf("open for %s: %w", a, ErrUnreadable)
+	}
+	return values, nil
+}
+
+// Destroy forgets the aggregate's data key for ever; there or not. Errors: the key
+// store's.
+func (s *Sealer) Destroy(ctx context.Context, a subjects.Aggregate) error {
+	if err := s.keys.Destroy(ctx, a); err != nil {
+		return fmt.Errorf("destroy the data key of %s: %w", a, err)
+	}
+	return nil
+}
+
+func (s *Sealer) dataKey(ctx context.Context, a subjects.Aggregate) (tink.AEAD, error) {
+	wrapped, err := s.keys.Get(ctx, a)
+	if errors.Is(err, ErrNoKey) {
+		if wrapped, err = s.newKey(a); err != nil {
+			return nil, err
+		}
+		err = s.keys.Create(ctx, a, wrapped)
+		if errors.Is(err, ErrKeyExists) {
+			// Somebody else was faster, or has destroyed it.
+			wrapped, err = s.keys.Get(ctx, a)
+		}
+	}
+	if errors.Is(err, ErrNoKey) {
+		return nil, ErrDestroyed
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.unwrap(a, wrapped)
+}
+
+func (s *Sealer) newKey(a subjects.Aggregate) ([]byte, error) {
+	handle, err := keyset.NewHandle(aead.AES256GCMKeyTemplate())
+	if err != nil {
+		return nil, fmt.Errorf("make a data key: %w", err)
+	}
+	var wrapped bytes.Buffer
+	if err := handle.WriteWithAssociatedData(keyset.NewBinaryWriter(&wrapped), s.master, associated(a)); err != nil {
+		return nil, fmt.Errorf("wrap a data key: %w", err)
+	}
+	return wrapped.Bytes(), nil
+}
+
+func (s *Sealer) unwrap(a subjects.Aggregate, wrapped []byte) (tink.AEAD, error) {
+	handle, err := keyset.ReadWithAssociatedData(keyset.NewBinaryReader(bytes.NewReader(wrapped)), s.master, associated(a))
+	if err != nil {
+		return nil, fmt.Errorf("unwrap the data key: %w", ErrUnreadable)
+	}
+	key, err := aead.New(handle)
+	if err != nil {
+		return nil, fmt.Errorf("use the data key: %w", err)
+	}
+	return key, nil
+}
+
+// associated binds keys and ciphertexts to their aggregate: moved to another one
+// they cannot be read.
+func associated(a subjects.Aggregate) []byte { return []byte(subjects.DataKey(a)) }

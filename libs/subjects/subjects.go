@@ -1,0 +1,161 @@
+// Package subjects is the only place that builds or parses NATS names: event
+// subjects, streams, key-value buckets and their keys, and request subjects.
+package subjects
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Streams and key-value buckets of the platform.
+const (
+	// StreamEvents holds every event of every tenant in one global order.
+	StreamEvents = "EVENTS"
+	// StreamProbes keeps the last probe result of each instance, in memory.
+	StreamProbes = "PROBES"
+
+	// BucketDesired says what each node must run; key DesiredKey.
+	BucketDesired = "VIEW_desired"
+	// BucketInstances says what health must probe; key InstanceKey.
+	BucketInstances = "VIEW_instances"
+	// BucketRoutes sends hosts to instances; key HostKey.
+	BucketRoutes = "VIEW_routes"
+	// BucketNodes holds node heartbeats, expiring; key is the node id.
+	BucketNodes = "VIEW_nodes"
+	// BucketKeys holds wrapped data keys; key DataKey.
+	BucketKeys = "KEYS"
+)
+
+// Platform is the org token of what belongs to no tenant: name claims.
+const Platform = "_"
+
+// Kinds of aggregate.
+const (
+	Deployment = "deployment"
+	Claim      = "claim"
+	Operator   = "operator"
+)
+
+// AllEvents is the filter that matches every event.
+const AllEvents = "evt.>"
+
+// AllProbes matches every probe result.
+const AllProbes = "probe.>"
+
+// AllEdgesApplied matches what every edge says of its route table.
+const AllEdgesApplied = "edge.applied.*"
+
+// AllSecretsRequests matches every node's request for an instance's environment.
+const AllSecretsRequests = "svc.env.*.*"
+
+// ErrInvalid is returned for a name that cannot be part of a subject.
+var ErrInvalid = errors.New("not usable in a subject")
+
+// Aggregate names one event stream: an aggregate of a kind in an org.
+type Aggregate struct {
+	Org  string
+	Kind string
+	ID   string
+}
+
+// Of returns the deployment, claim, … of that org and id.
+func Of(org, kind, id string) Aggregate { return Aggregate{Org: org, Kind: kind, ID: id} }
+
+// Validate returns ErrInvalid when a part is empty or holds a character that NATS
+// gives a meaning to.
+func (a Aggregate) Validate() error {
+	for _, t := range [...]string{a.Org, a.Kind, a.ID} {
+		if err := token(t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Filter matches the aggregate's events and no others. Expected sequences are
+// held against exactly this text.
+func (a Aggregate) Filter() string { return "evt." + a.Org + "." + a.Kind + "." + a.ID + ".>" }
+
+// Event is the subject of the aggregate's event of that type.
+func (a Aggregate) Event(eventType string) string {
+	return "evt." + a.Org + "." + a.Kind + "." + a.ID + "." + eventType
+}
+
+func (a Aggregate) String() string { return a.Kind + "/" + a.ID }
+
+// ParseEvent splits an event's subject.
+func ParseEvent(subject string) (a Aggregate, eventType string, err error) {
+	parts := strings.Split(subject, ".")
+	if len(parts) != 5 || parts[0] != "evt" {
+		return Aggregate{}, "", fmt.Errorf("%q is no event subject: %w", subject, ErrInvalid)
+	}
+	a = Aggregate{Org: parts[1], Kind: parts[2], ID: parts[3]}
+	if err := a.Validate(); err != nil {
+		return Aggregate{}, "", err
+	}
+	return a, parts[4], token(parts[4])
+}
+
+// KindFilter matches every event of one kind of aggregate, in every org.
+func KindFilter(kind string) string { return "evt.*." + kind + ".>" }
+
+// OrgFilter matches every event of one kind of aggregate in one org.
+func OrgFilter(org, kind string) string { return "evt." + org + "." + kind + ".>" }
+
+// AnyOrg matches the events of the aggregate with that kind and id, whatever its org.
+func AnyOrg(kind, id string) string { return "evt.*." + kind + "." + id + ".>" }
+
+// Probe is where the results for one instance go.
+func Probe(org, deployment, instance string) string {
+	return "probe." + org + "." + deployment + "." + instance
+}
+
+// EdgeApplied is where one edge says which route table revision it serves.
+func EdgeApplied(edge string) string { return "edge.applied." + edge }
+
+// SecretsRequest is where a node asks for the environment of one of its instances.
+func SecretsRequest(node, instance string) string { return "svc.env." + node + "." + instance }
+
+// ParseSecretsRequest splits a SecretsRequest subject.
+func ParseSecretsRequest(subject string) (node, instance string, err error) {
+	parts := strings.Split(subject, ".")
+	if len(parts) != 4 || parts[0] != "svc" || parts[1] != "env" {
+		return "", "", fmt.Errorf("%q is no secrets request: %w", subject, ErrInvalid)
+	}
+	return parts[2], parts[3], nil
+}
+
+// DesiredKey is the VIEW_desired key of one instance on one node.
+func DesiredKey(node, instance string) string { return node + "." + instance }
+
+// DesiredOfNode matches all keys of one node in VIEW_desired.
+func DesiredOfNode(node string) string { return node + ".>" }
+
+// InstanceKey is the VIEW_instances key of one instance.
+func InstanceKey(org, deployment, instance string) string {
+	return org + "." + deployment + "." + instance
+}
+
+// DataKey is the KEYS key of one aggregate's wrapped data key.
+func DataKey(a Aggregate) string { return a.Org + "." + a.Kind + "." + a.ID }
+
+// HostKey is the VIEW_routes key of a host: the host itself, lowercased.
+func HostKey(host string) string { return strings.ToLower(host) }
+
+// ValidToken reports whether s can be one token of a subject: an org, node, id.
+func ValidToken(s string) bool { return token(s) == nil }
+
+func token(s string) error {
+	if s == "" || len(s) > 128 {
+		return fmt.Errorf("%q must have 1 to 128 characters: %w", s, ErrInvalid)
+	}
+	for _, r := range s {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '-', r == '_':
+		default:
+			return fmt.Errorf("%q may hold letters, digits, hyphens and underscores only: %w", s, ErrInvalid)
+		}
+	}
+	return nil
+}
