@@ -1,0 +1,201 @@
+// Package audit folds a deployment's events into its audit log: what was done,
+// by whom, and how it ended. It is pure; the rows are the read model's.
+package audit
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	deploymentv1 "github.com/slipway-paas/slipway/gen/slipway/deployment/v1"
+	"github.com/slipway-paas/slipway/libs/eventstore"
+	"github.com/slipway-paas/slipway/services/scheduler/deployment"
+)
+
+// Statuses of an entry.
+const (
+	Started   = "started"
+	Completed = "completed"
+	Failed    = "failed"
+)
+
+// Actions, as the deploy lifecycle names them.
+const (
+	Create  = "create"
+	Deploy  = "deploy"
+	Restart = "restart"
+	Stop    = "stop"
+	Destroy = "destroy"
+)
+
+// Change makes an entry, or says how an earlier one ended.
+type Change struct {
+	// Key is the entry's own within the deployment.
+	Key string
+	// New entries have Action, InitiatedBy and At; the others keep theirs.
+	New         bool
+	Action      string
+	InitiatedBy string
+	At          time.Time
+	Status      string
+	// Details are merged into the entry's; nil leaves them.
+	Details *structpb.Struct
+}
+
+// EntryID is the stable id of a deployment's entry: the same log gives the same ids.
+func EntryID(deploymentID, key string) string {
+	return uuid.NewSHA1(uuid.NameSpaceURL, []byte("slipway:audit:"+deploymentID+":"+key)).String()
+}
+
+// Fold says what the event changes in the audit log, given the state before it.
+func Fold(before deployment.State, rec eventstore.Recorded) []Change {
+	open := func(key, action, by string) Change {
+		return Change{Key: key, New: true, Action: action, InitiatedBy: by, At: rec.Time, Status: Started}
+	}
+	switch e := rec.Payload.(type) {
+	case *deploymentv1.DeploymentRequested:
+		c := open("create", Create, e.AppId)
+		c.Status = Completed
+		return []Change{c}
+	case *deploymentv1.PlacementDeferred:
+		if c, ok := rollout(before, e.ReleaseId, rec.Time); ok {
+			c.Details = details(map[string]any{"waiting": e.Reason})
+			return []Change{c}
+		}
+	case *deploymentv1.DeploymentScheduled:
+		if c, ok := rollout(before, e.ReleaseId, rec.Time); ok {
+			return []Change{c}
+		}
+	case *deploymentv1.RestartRequested:
+		return []Change{open(rolloutKey(e.Release), Restart, e.InitiatedBy)}
+	case *deploymentv1.DeploymentRunning:
+		if r := before.Next; r != nil && r.Id == e.ReleaseId {
+			return []Change{{Key: rolloutKey(r.Release), Status: Completed}}
+		}
+	case *deploymentv1.ReleaseFailed:
+		if r := before.Next; r != nil && r.Id == e.ReleaseId {
+			return failed(r, e, rec.Time)
+		}
+	case *deploymentv1.StopRequested:
+		return append(canceled(before, "stopped"), open(key("stop", rec), Stop, e.InitiatedBy))
+	case *deploymentv1.DestroyRequested:
+		return append(canceled(before, "destroyed"), open("destroy", Destroy, e.InitiatedBy))
+	case *deploymentv1.DeploymentStopped:
+		return []Change{{Key: intentKey("stop", before), Status: Completed, Details: reason(e.Reason)}}
+	case *deploymentv1.DeploymentDestroyed:
+		return []Change{{Key: "destroy", Status: Completed, Details: reason(e.Reason)}}
+	case *deploymentv1.ContainerExited:
+		return exited(before, e, rec)
+	case *deploymentv1.InstanceHealthy:
+		i := before.Instances[e.InstanceId]
+		if i != nil && e.Attempt > 1 && e.Attempt == i.Attempt && live(before, i) && !i.Healthy {
+			return []Change{{Key: crashKey(e.InstanceId, e.Attempt-1), Status: Completed}}
+		}
+	}
+	return nil
+}
+
+func rollout(s deployment.State, release string, at time.Time) (Change, bool) {
+	r := s.Next
+	if r == nil || r.Id != release || r.Number != 1 {
+		return Change{}, false
+	}
+	return Change{Key: rolloutKey(r.Release), New: true, Action: Deploy, At: at, Status: Started}, true
+}
+
+func rolloutKey(r *deploymentv1.Release) string { return "rollout/" + r.Id }
+
+func key(prefix string, rec eventstore.Recorded) string {
+	return prefix + "/" + rec.Time.UTC().Format(time.RFC3339Nano)
+}
+
+func intentKey(prefix string, s deployment.State) string {
+	return prefix + "/" + s.IntentAt.UTC().Format(time.RFC3339Nano)
+}
+
+func crashKey(instance string, attempt uint32) string {
+	return "crash/" + instance + "/" + strconv.FormatUint(uint64(attempt), 10)
+}
+
+func failed(r *deployment.Release, e *deploymentv1.ReleaseFailed, at time.Time) []Change {
+	d := map[string]any{"code": e.Code, "reason": e.Reason}
+	addEnd(d, e.ExitCode, e.OomKilled, e.LastLines)
+	c := Change{Key: rolloutKey(r.Release), Status: Failed, Details: details(d)}
+	if r.Number == 1 {
+		// A release that never got a node has no entry yet.
+		c.New, c.Action, c.At = true, Deploy, at
+	}
+	return []Change{c}
+}
+
+func canceled(s deployment.State, by string) []Change {
+	if s.Next == nil || s.Next.Number == 1 && s.Next.ScheduledAt.IsZero() && s.Next.DeferredFor == "" {
+		return nil
+	}
+	return []Change{{Key: rolloutKey(s.Next.Release), Status: Failed,
+		Details: details(map[string]any{"code": "canceled", "reason": "The deployment was " + by + " before the rollout ended."})}}
+}
+
+// exited is a crash of the release that serves, or the last words of one whose
+// rollout has failed.
+func exited(s deployment.State, e *deploymentv1.ContainerExited, rec eventstore.Recorded) []Change {
+	i := s.Instances[e.InstanceId]
+	if i == nil || e.Attempt < i.Attempt || e.Attempt == i.Attempt && i.Phase == deployment.PhaseExited {
+		return nil
+	}
+	if live(s, i) && s.Intent == deployment.IntentNone {
+		d := map[string]any{"reason": deployment.ExitReason(e)}
+		addEnd(d, &e.ExitCode, e.OomKilled, e.LastLines)
+		changes := []Change{{Key: crashKey(e.InstanceId, e.Attempt), New: true, Action: Restart, At: rec.Time, Status: Started, Details: details(d)}}
+		if !i.Healthy && e.Attempt > 1 {
+			changes = append([]Change{{Key: crashKey(e.InstanceId, e.Attempt-1), Status: Failed}}, changes...)
+		}
+		return changes
+	}
+	if i.Retiring && !i.Drain && s.Intent == deployment.IntentNone && len(e.LastLines) > 0 {
+		return []Change{{Key: "rollout/" + i.ReleaseID, Details: details(map[string]any{"last_lines": lines(e.LastLines)})}}
+	}
+	return nil
+}
+
+func live(s deployment.State, i *deployment.Instance) bool {
+	return s.Live != nil && s.Live.Id == i.ReleaseID && !i.Retiring
+}
+
+func addEnd(d map[string]any, exitCode *int32, oom bool, last []string) {
+	if exitCode != nil {
+		d["exit_code"] = float64(*exitCode)
+		d["oom_killed"] = oom
+	}
+	if len(last) > 0 {
+		d["last_lines"] = lines(last)
+	}
+}
+
+func lines(in []string) []any {
+	out := make([]any, len(in))
+	for i, l := range in {
+		out[i] = l
+	}
+	return out
+}
+
+func reason(r string) *structpb.Struct {
+	if r == "" {
+		return nil
+	}
+	return details(map[string]any{"reason": r})
+}
+
+// details makes the entry's JSON. A text that is not UTF-8 becomes a sentence
+// that says so: an app's output is anything.
+func details(m map[string]any) *structpb.Struct {
+	s, err := structpb.NewStruct(m)
+	if err != nil {
+		return &structpb.Struct{Fields: map[string]*structpb.Value{
+			"reason": structpb.NewStringValue("The details hold text that cannot be shown: " + err.Error())}}
+	}
+	return s
+}

@@ -1,0 +1,99 @@
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
+	"github.com/slipway-paas/slipway/libs/decider"
+	"github.com/slipway-paas/slipway/libs/eventstore"
+	"github.com/slipway-paas/slipway/libs/observe"
+	"github.com/slipway-paas/slipway/libs/problem"
+	"github.com/slipway-paas/slipway/libs/subjects"
+	"github.com/slipway-paas/slipway/services/scheduler/claims"
+	"github.com/slipway-paas/slipway/services/scheduler/deployment"
+)
+
+// cachedDeployments is how many folded deployments are kept for commands.
+const cachedDeployments = 4096
+
+type handler = decider.Handler[deployment.State, deployment.Command]
+
+// newHandler runs operators' commands against the log, with the claims that go
+// with them.
+func newHandler(store eventstore.Store, n names, now func() time.Time) *handler {
+	return decider.NewHandler(store, decider.Decider[deployment.State, deployment.Command]{
+		Initial: func() deployment.State { return deployment.State{} },
+		Decide:  deployment.Decide,
+		Evolve:  deployment.Evolve,
+	}, decider.Options[deployment.State]{
+		Source: "scheduler", Now: now, With: n.With, CacheSize: cachedDeployments,
+		NewID: func() string { return uuid.Must(uuid.NewV7()).String() },
+	})
+}
+
+// errNotFound is for ids that are nobody's.
+func errNotFound() error {
+	return problem.NotFound("Deployment not found: there is none with this id.")
+}
+
+func errForeign() error { return problem.Forbidden("This deployment belongs to another operator.") }
+
+// find returns the deployment's state as the log has it now, for its owner only.
+func (s *Service) find(ctx context.Context, p *identityv1.Principal, id string) (deployment.State, error) {
+	if uuid.Validate(id) != nil {
+		return deployment.State{}, errNotFound()
+	}
+	if other, known := s.fleet.Get(id); known && other.Org != p.OrgId {
+		return deployment.State{}, errForeign()
+	}
+	state, _, err := s.handler.Load(ctx, subjects.Of(p.OrgId, subjects.Deployment, id))
+	switch {
+	case err != nil:
+		return deployment.State{}, fmt.Errorf("loading deployment %s: %w", id, err)
+	case !state.Exists():
+		return deployment.State{}, errNotFound()
+	case state.Operator != p.OperatorId:
+		return deployment.State{}, errForeign()
+	}
+	return state, nil
+}
+
+// command carries out a command of the deployment's owner and returns the state after it.
+func (s *Service) command(ctx context.Context, p *identityv1.Principal, id string, c deployment.Command) (deployment.State, error) {
+	if _, err := s.find(ctx, p, id); err != nil {
+		return deployment.State{}, err
+	}
+	return s.handle(ctx, p, id, c)
+}
+
+func (s *Service) handle(ctx context.Context, p *identityv1.Principal, id string, c deployment.Command) (deployment.State, error) {
+	result, err := s.handler.Handle(ctx, decider.Command[deployment.Command]{
+		Aggregate: subjects.Of(p.OrgId, subjects.Deployment, id), Command: c,
+		Actor: p.AppId, TraceParent: observe.TraceParent(ctx),
+	})
+	if taken := (*claims.TakenError)(nil); errors.As(err, &taken) {
+		return deployment.State{}, problem.Validation(takenFields(taken))
+	}
+	switch {
+	case errors.Is(err, eventstore.ErrConflict):
+		return deployment.State{}, problem.Conflict("Others are changing this deployment at the same time; try again.")
+	case errors.Is(err, eventstore.ErrUnavailable):
+		return deployment.State{}, problem.Unavailable("The event log is not answering; whether the command was taken is not known. Look at the deployment, then try again.", time.Second)
+	case err != nil:
+		return deployment.State{}, fmt.Errorf("%T on deployment %s: %w", c, id, err)
+	}
+	return result.State, nil
+}
+
+func takenFields(e *claims.TakenError) []problem.Field {
+	var fields []problem.Field
+	for _, n := range e.Names {
+		fields = append(fields, problem.Field{Field: n.Kind, Message: fmt.Sprintf("%q is taken; choose another", n.Value)})
+	}
+	return fields
+}

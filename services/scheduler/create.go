@@ -1,0 +1,133 @@
+package scheduler
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+
+	"github.com/google/uuid"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	billingv1 "github.com/slipway-paas/slipway/gen/slipway/billing/v1"
+	deploymentv1 "github.com/slipway-paas/slipway/gen/slipway/deployment/v1"
+	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
+	schedulerv1 "github.com/slipway-paas/slipway/gen/slipway/scheduler/v1"
+	"github.com/slipway-paas/slipway/libs/problem"
+	"github.com/slipway-paas/slipway/libs/subjects"
+	"github.com/slipway-paas/slipway/services/scheduler/claims"
+	"github.com/slipway-paas/slipway/services/scheduler/deployment"
+	"github.com/slipway-paas/slipway/services/scheduler/request"
+)
+
+// create validates, seals the environment and asks for the deployment.
+func (s *Service) create(ctx context.Context, p *identityv1.Principal, in *schedulerv1.CreateDeploymentRequest) (deployment.State, error) {
+	q := request.Request{Subdomain: in.Subdomain, Image: in.Image, Tier: in.Tier, Port: in.Port, CustomDomain: in.CustomDomain, Env: in.EnvVars}
+	tier, err := s.tier(ctx, in.Tier)
+	if err != nil {
+		return deployment.State{}, err
+	}
+	if fields, err := s.faults(ctx, q, tier); err != nil {
+		return deployment.State{}, err
+	} else if len(fields) > 0 {
+		return deployment.State{}, problem.Validation(fields)
+	}
+	if limit := int(tier.MaxDeployments); limit > 0 && s.fleet.Live(p.OperatorId, tier.Slug) >= limit {
+		return deployment.State{}, problem.Limit(fmt.Sprintf("Deployment limit reached: the tier %s allows %d. Destroy one first, or choose another tier.", tier.Slug, limit), 0)
+	}
+	id := uuid.Must(uuid.NewV7()).String()
+	aggregate := subjects.Of(p.OrgId, subjects.Deployment, id)
+	sealed, err := s.seal(ctx, aggregate, in.EnvVars)
+	if err != nil {
+		return deployment.State{}, err
+	}
+	event := &deploymentv1.DeploymentRequested{
+		DeploymentId: id, OrgId: p.OrgId, OperatorId: p.OperatorId, AppId: p.AppId,
+		Tier: &deploymentv1.Tier{Id: tier.Id, Slug: tier.Slug, MemoryLimitMb: tier.MemoryLimitMb,
+			CpuLimitMillicores: tier.CpuLimitMillicores, CustomDomainAllowed: tier.CustomDomainAllowed},
+		Subdomain: in.Subdomain, Host: in.Subdomain + "." + s.config.BaseDomain, CustomDomain: in.CustomDomain,
+		Release: s.firstRelease(in, sealed),
+	}
+	state, err := s.handle(ctx, p, id, deployment.Create{Event: event})
+	if err == nil || sealed == nil || problem.From(err).Code == problem.CodeUnavailable {
+		// When the log did not say whether it was written, the key may be needed.
+		return state, err
+	}
+	if lost := s.deps.Seal.Destroy(context.WithoutCancel(ctx), aggregate); lost != nil {
+		s.deps.Log.WarnContext(ctx, "the data key of a refused deployment is still there", "deployment", id, "error", lost)
+	}
+	return state, err
+}
+
+func (s *Service) firstRelease(in *schedulerv1.CreateDeploymentRequest, env *deploymentv1.SealedEnv) *deploymentv1.Release {
+	port := uint32(request.DefaultPort)
+	if in.Port != nil {
+		port = uint32(*in.Port)
+	}
+	return &deploymentv1.Release{
+		Id: uuid.Must(uuid.NewV7()).String(), Number: 1, Image: in.Image, Port: port, Env: env,
+		HealthCheck: s.config.healthCheck(), Deadlines: s.config.deadlines(),
+		ContainerName: containerName(in.Subdomain),
+	}
+}
+
+// containerName is the subdomain with a random suffix, my-app-1f0c9a.
+func containerName(subdomain string) string {
+	var suffix [3]byte
+	// crypto/rand.Read never fails.
+	_, _ = rand.Read(suffix[:])
+	return subdomain + "-" + hex.EncodeToString(suffix[:])
+}
+
+func (s *Service) seal(ctx context.Context, a subjects.Aggregate, env map[string]string) (*deploymentv1.SealedEnv, error) {
+	if len(env) == 0 {
+		return nil, nil
+	}
+	names, ciphertext, err := s.deps.Seal.Seal(ctx, a, env)
+	if err != nil {
+		return nil, fmt.Errorf("sealing the environment: %w", err)
+	}
+	return &deploymentv1.SealedEnv{Names: names, Ciphertext: ciphertext}, nil
+}
+
+// tier returns the tier of that slug, nil when there is none.
+func (s *Service) tier(ctx context.Context, slug string) (*billingv1.Tier, error) {
+	if slug == "" {
+		return nil, nil
+	}
+	answer, err := s.deps.Tiers.GetTier(ctx, &billingv1.GetTierRequest{Slug: slug})
+	if status.Code(err) == codes.NotFound {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("asking for tier %q: %w", slug, err)
+	}
+	return answer.Tier, nil
+}
+
+// faults are all fields at fault: what the request shows, an unknown tier, names
+// that others hold.
+func (s *Service) faults(ctx context.Context, q request.Request, tier *billingv1.Tier) ([]problem.Field, error) {
+	fields := s.config.rules().Check(q, tier == nil || tier.CustomDomainAllowed)
+	at := map[string]bool{}
+	for _, f := range fields {
+		at[f.Field] = true
+	}
+	if q.Tier != "" && tier == nil {
+		fields = append(fields, problem.Field{Field: "tier", Message: fmt.Sprintf("there is no tier %q; GET /api/deploy/tiers lists them", q.Tier)})
+	}
+	for _, n := range namesOf(q.Subdomain, q.CustomDomain) {
+		if at[n.Kind] {
+			continue
+		}
+		claim, err := s.names.book.Load(ctx, n)
+		if err != nil {
+			return nil, err
+		}
+		if claim.Holder != "" {
+			fields = append(fields, takenFields(&claims.TakenError{Names: []claims.Name{n}})...)
+		}
+	}
+	return fields, nil
+}

@@ -1,0 +1,168 @@
+package deployment
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	deploymentv1 "github.com/slipway-paas/slipway/gen/slipway/deployment/v1"
+	"github.com/slipway-paas/slipway/libs/problem"
+)
+
+// Codes of ReleaseFailed.
+const (
+	CodePlacementTimeout = "placement_timeout"
+	CodeImagePull        = "image_pull_failed"
+	CodeStartTimeout     = "start_timeout"
+	CodeHealthTimeout    = "health_timeout"
+	CodeCrashed          = "crashed"
+)
+
+// Command is something asked of a deployment.
+type Command interface{ command() }
+
+type (
+	// Create asks for a new deployment. Everything in it has been validated.
+	Create struct {
+		Event *deploymentv1.DeploymentRequested
+	}
+	// Restart rolls out a fresh release of the latest one: pulled again, new instances.
+	Restart struct {
+		ReleaseID, ContainerName string
+		By                       string
+	}
+	// Stop takes the deployment off the air; its record and its names stay.
+	Stop struct{ By string }
+	// Destroy removes it for good; its names are free at once.
+	Destroy struct{ By string }
+
+	// Schedule gives the next release's instances to nodes.
+	Schedule struct {
+		ReleaseID  string
+		Placements []*deploymentv1.Placement
+	}
+	// Defer says why no node has room.
+	Defer struct{ ReleaseID, Reason string }
+	// MarkRunning ends the rollout of a bound release.
+	MarkRunning struct{ ReleaseID string }
+	// FailRelease ends the rollout of a release that cannot go on.
+	FailRelease struct {
+		ReleaseID string
+		Failure   Failure
+	}
+	// MarkStopped and MarkDestroyed end a stop or a destroy.
+	MarkStopped   struct{ Reason string }
+	MarkDestroyed struct{ Reason string }
+)
+
+func (Create) command()        {}
+func (Restart) command()       {}
+func (Stop) command()          {}
+func (Destroy) command()       {}
+func (Schedule) command()      {}
+func (Defer) command()         {}
+func (MarkRunning) command()   {}
+func (FailRelease) command()   {}
+func (MarkStopped) command()   {}
+func (MarkDestroyed) command() {}
+
+// Decide answers a command with at most one event; nil means that there is
+// nothing to do. A command that the state forbids is a *problem.Error of code
+// invalid_state.
+func Decide(s State, c Command, _ time.Time) (proto.Message, error) {
+	switch c := c.(type) {
+	case Create:
+		if s.Exists() {
+			return nil, problem.Conflict("There is a deployment with this id already.")
+		}
+		return c.Event, nil
+	case Restart:
+		return decideRestart(s, c)
+	case Stop:
+		return decideStop(s, c)
+	case Destroy:
+		return decideDestroy(s, c)
+	case Schedule:
+		if s.Next == nil || s.Next.Id != c.ReleaseID || !s.Next.ScheduledAt.IsZero() || s.Intent != IntentNone {
+			return nil, nil
+		}
+		return &deploymentv1.DeploymentScheduled{ReleaseId: c.ReleaseID, Placements: c.Placements}, nil
+	case Defer:
+		if s.Next == nil || s.Next.Id != c.ReleaseID || s.Next.DeferredFor == c.Reason || s.Intent != IntentNone {
+			return nil, nil
+		}
+		return &deploymentv1.PlacementDeferred{ReleaseId: c.ReleaseID, Reason: c.Reason}, nil
+	case MarkRunning:
+		if s.Next == nil || s.Next.Id != c.ReleaseID || !s.Next.Bound || s.Intent != IntentNone {
+			return nil, nil
+		}
+		return &deploymentv1.DeploymentRunning{ReleaseId: c.ReleaseID, RetiredInstanceIds: s.instancesOutside(c.ReleaseID)}, nil
+	case FailRelease:
+		if s.Next == nil || s.Next.Id != c.ReleaseID || s.Intent != IntentNone {
+			return nil, nil
+		}
+		f := c.Failure
+		return &deploymentv1.ReleaseFailed{ReleaseId: c.ReleaseID, Code: f.Code, Reason: f.Reason,
+			LastLines: f.LastLines, ExitCode: f.ExitCode, OomKilled: f.OOMKilled}, nil
+	case MarkStopped:
+		if s.Intent != IntentStop {
+			return nil, nil
+		}
+		return &deploymentv1.DeploymentStopped{Reason: c.Reason}, nil
+	case MarkDestroyed:
+		if s.Intent != IntentDestroy {
+			return nil, nil
+		}
+		return &deploymentv1.DeploymentDestroyed{Reason: c.Reason}, nil
+	}
+	return nil, fmt.Errorf("deciding on %T: no such command", c)
+}
+
+func decideRestart(s State, c Restart) (proto.Message, error) {
+	switch {
+	case s.Status == Destroyed || s.Intent == IntentDestroy:
+		return nil, problem.InvalidState("Restart failed: the deployment is destroyed. Create a new one.")
+	case s.Intent == IntentStop:
+		return nil, problem.InvalidState("Restart failed: the deployment is being stopped. Restart it once its status is stopped.")
+	case s.Next != nil:
+		return nil, problem.InvalidState("Restart failed: a rollout is under way. Wait until it is running, or stop the deployment to cancel it.")
+	}
+	next := proto.CloneOf(s.Latest)
+	next.Id, next.Number, next.ContainerName = c.ReleaseID, s.Latest.Number+1, c.ContainerName
+	return &deploymentv1.RestartRequested{Release: next, InitiatedBy: c.By}, nil
+}
+
+func decideStop(s State, c Stop) (proto.Message, error) {
+	switch {
+	case s.Status == Destroyed || s.Intent == IntentDestroy:
+		return nil, problem.InvalidState("Stop failed: the deployment is destroyed.")
+	case s.Status == Stopped:
+		return nil, problem.InvalidState("Stop failed: the deployment is stopped already.")
+	case s.Intent == IntentStop:
+		return nil, nil
+	}
+	return &deploymentv1.StopRequested{InitiatedBy: c.By}, nil
+}
+
+func decideDestroy(s State, c Destroy) (proto.Message, error) {
+	switch {
+	case s.Status == Destroyed:
+		return nil, problem.InvalidState("Destroy failed: the deployment is destroyed already.")
+	case s.Intent == IntentDestroy:
+		return nil, nil
+	}
+	return &deploymentv1.DestroyRequested{InitiatedBy: c.By}, nil
+}
+
+func (s State) instancesOutside(release string) []string {
+	var ids []string
+	for id, i := range s.Instances {
+		if i.ReleaseID != release {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}

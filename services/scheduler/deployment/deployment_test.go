@@ -1,0 +1,412 @@
+package deployment_test
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	deploymentv1 "github.com/slipway-paas/slipway/gen/slipway/deployment/v1"
+	nodev1 "github.com/slipway-paas/slipway/gen/slipway/node/v1"
+	"github.com/slipway-paas/slipway/libs/eventstore"
+	"github.com/slipway-paas/slipway/libs/problem"
+	"github.com/slipway-paas/slipway/services/scheduler/deployment"
+)
+
+var t0 = time.Date(2026, 5, 21, 10, 0, 0, 0, time.UTC)
+
+// story folds events a second apart.
+type story struct {
+	state deployment.State
+	seq   uint64
+}
+
+func given(events ...proto.Message) *story { return (&story{}).and(events...) }
+
+func (s *story) and(events ...proto.Message) *story {
+	for _, e := range events {
+		s.seq++
+		s.state = deployment.Evolve(s.state, eventstore.Recorded{Sequence: s.seq,
+			Event: eventstore.Event{Payload: e, Time: t0.Add(time.Duration(s.seq) * time.Second)}})
+	}
+	return s
+}
+
+func (s *story) now() time.Time { return t0.Add(time.Duration(s.seq) * time.Second) }
+
+func (s *story) decide(t *testing.T, c deployment.Command) proto.Message {
+	t.Helper()
+	e, err := deployment.Decide(s.state, c, s.now())
+	if err != nil {
+		t.Fatalf("deciding %T: %v", c, err)
+	}
+	return e
+}
+
+func deadlines() *deploymentv1.Deadlines {
+	return &deploymentv1.Deadlines{Placement: durationpb.New(time.Hour), Start: durationpb.New(5 * time.Minute),
+		Healthy: durationpb.New(time.Minute), Stop: durationpb.New(30 * time.Second),
+		Drain: durationpb.New(5 * time.Second), Grace: durationpb.New(10 * time.Second)}
+}
+
+func requested() *deploymentv1.DeploymentRequested {
+	return &deploymentv1.DeploymentRequested{DeploymentId: "d1", OrgId: "acme", OperatorId: "op", AppId: "app",
+		Tier:      &deploymentv1.Tier{Id: "t", Slug: "buddo-starter", MemoryLimitMb: 256, CpuLimitMillicores: 250},
+		Subdomain: "my-app", Host: "my-app.apps.localhost",
+		Release: &deploymentv1.Release{Id: "r1", Number: 1, Image: "ghcr.io/a/b", Port: 3000, ContainerName: "my-app-abc123", Deadlines: deadlines()}}
+}
+
+func scheduled(release, instance string) *deploymentv1.DeploymentScheduled {
+	return &deploymentv1.DeploymentScheduled{ReleaseId: release,
+		Placements: []*deploymentv1.Placement{{InstanceId: instance, NodeId: "n1", ContainerName: "c-" + instance}}}
+}
+
+func started(release, instance string, attempt uint32) *deploymentv1.ContainerStarted {
+	return &deploymentv1.ContainerStarted{ReleaseId: release, InstanceId: instance, NodeId: "n1", Attempt: attempt,
+		ContainerId: fmt.Sprint(instance, attempt), Address: "10.0.0.2:3000", StartedAt: timestamppb.New(t0)}
+}
+
+func healthy(release, instance string, attempt uint32) *deploymentv1.InstanceHealthy {
+	return &deploymentv1.InstanceHealthy{ReleaseId: release, InstanceId: instance, Attempt: attempt}
+}
+
+func exited(release, instance string, attempt uint32, again bool) *deploymentv1.ContainerExited {
+	e := &deploymentv1.ContainerExited{ReleaseId: release, InstanceId: instance, Attempt: attempt, ExitCode: 3, LastLines: []string{"boom"}}
+	if again {
+		e.RestartAt = timestamppb.New(t0.Add(time.Minute))
+	}
+	return e
+}
+
+func bound(release, instance string) *deploymentv1.RouteBound {
+	return &deploymentv1.RouteBound{ReleaseId: release, InstanceIds: []string{instance}, Hosts: []string{"my-app.apps.localhost"}, Revision: 7}
+}
+
+func removed(release, instance string) *deploymentv1.ContainerRemoved {
+	return &deploymentv1.ContainerRemoved{ReleaseId: release, InstanceId: instance, NodeId: "n1"}
+}
+
+// live is a deployment whose first release serves.
+func live() *story {
+	return given(requested(), scheduled("r1", "i1"), started("r1", "i1", 1), healthy("r1", "i1", 1), bound("r1", "i1"),
+		&deploymentv1.DeploymentRunning{ReleaseId: "r1"})
+}
+
+func restarted() *deploymentv1.RestartRequested {
+	r := requested().Release
+	r.Id, r.Number, r.ContainerName = "r2", 2, "my-app-def456"
+	return &deploymentv1.RestartRequested{Release: r, InitiatedBy: "app"}
+}
+
+func (s *story) wants(t *testing.T, status deployment.Status, health deployment.Health, reason string) {
+	t.Helper()
+	if s.state.Status != status || s.state.HealthStatus() != health {
+		t.Errorf("it is %s and %s, want %s and %s", s.state.Status, s.state.HealthStatus(), status, health)
+	}
+	if !strings.Contains(s.state.Reason, reason) || reason == "" && s.state.Reason != "" {
+		t.Errorf("its reason is %q, want it to say %q", s.state.Reason, reason)
+	}
+}
+
+func TestADeployGoesStepByStepToRunning(t *testing.T) {
+	t.Parallel()
+	s := given(requested())
+	s.wants(t, deployment.Pending, deployment.HealthUnknown, "")
+	if step := deployment.Advance(s.state, s.now()); !step.NeedsPlacement || step.Wake != t0.Add(time.Second+time.Hour) {
+		t.Fatalf("step after the request: %+v", step)
+	}
+	s.and(s.decide(t, deployment.Schedule{ReleaseID: "r1", Placements: scheduled("r1", "i1").Placements}))
+	s.wants(t, deployment.Deploying, deployment.HealthUnknown, "")
+	s.and(started("r1", "i1", 1))
+	s.wants(t, deployment.Deploying, deployment.HealthStarting, "")
+	s.and(healthy("r1", "i1", 1))
+	if step := deployment.Advance(s.state, s.now()); step.Command != nil {
+		t.Fatalf("running before the route is bound: %+v", step)
+	}
+	s.and(bound("r1", "i1"))
+	step := deployment.Advance(s.state, s.now())
+	if step.Command != (deployment.MarkRunning{ReleaseID: "r1"}) {
+		t.Fatalf("step after RouteBound: %+v", step)
+	}
+	s.and(s.decide(t, step.Command))
+	s.wants(t, deployment.Running, deployment.HealthHealthy, "")
+	if step := deployment.Advance(s.state, s.now()); step != (deployment.Step{}) {
+		t.Fatalf("a running deployment has something to do: %+v", step)
+	}
+}
+
+func TestARestartKeepsTheOldInstanceUntilTheNewOneIsBound(t *testing.T) {
+	t.Parallel()
+	s := live().and(restarted(), scheduled("r2", "i2"), started("r2", "i2", 1), healthy("r2", "i2", 1))
+	s.wants(t, deployment.Deploying, deployment.HealthHealthy, "")
+	if d := deployment.Desired(s.state)["n1.i1"]; d.DesiredState != nodev1.DesiredState_DESIRED_STATE_RUNNING {
+		t.Fatalf("the old instance is %s before RouteBound", d.DesiredState)
+	}
+	s.and(bound("r2", "i2"))
+	running := s.decide(t, deployment.Advance(s.state, s.now()).Command).(*deploymentv1.DeploymentRunning)
+	if len(running.RetiredInstanceIds) != 1 || running.RetiredInstanceIds[0] != "i1" {
+		t.Fatalf("retired: %v", running.RetiredInstanceIds)
+	}
+	s.and(running)
+	desired := deployment.Desired(s.state)
+	if desired["n1.i1"].DesiredState != nodev1.DesiredState_DESIRED_STATE_DRAINING || desired["n1.i2"].DesiredState != nodev1.DesiredState_DESIRED_STATE_RUNNING {
+		t.Fatalf("desired after the swap: %v", desired)
+	}
+	s.and(removed("r1", "i1"))
+	if d := deployment.Desired(s.state); len(d) != 1 {
+		t.Fatalf("desired after the old one went: %v", d)
+	}
+}
+
+func TestAReleaseThatNeverGetsHealthyFailsByItsDeadlineAndTheOldOneServes(t *testing.T) {
+	t.Parallel()
+	s := live().and(restarted(), scheduled("r2", "i2"), started("r2", "i2", 1))
+	step := deployment.Advance(s.state, s.now())
+	if step.Command != nil || step.Wake != s.now().Add(time.Minute) {
+		t.Fatalf("step before the deadline: %+v", step)
+	}
+	step = deployment.Advance(s.state, step.Wake)
+	failed := s.decide(t, step.Command).(*deploymentv1.ReleaseFailed)
+	if failed.Code != deployment.CodeHealthTimeout || !strings.Contains(failed.Reason, "port 3000") {
+		t.Fatalf("failed with %s: %s", failed.Code, failed.Reason)
+	}
+	s.and(failed)
+	s.wants(t, deployment.Running, deployment.HealthHealthy, "former release goes on serving")
+	d := deployment.Desired(s.state)
+	if d["n1.i1"].DesiredState != nodev1.DesiredState_DESIRED_STATE_RUNNING || d["n1.i2"].DesiredState != nodev1.DesiredState_DESIRED_STATE_REMOVED {
+		t.Fatalf("desired: %v", d)
+	}
+}
+
+func TestAFirstReleaseThatFailsLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name   string
+		events []proto.Message
+		code   string
+		says   string
+	}{
+		{"the image is not there", []proto.Message{&deploymentv1.ImagePullFailed{ReleaseId: "r1", InstanceId: "i1", Image: "ghcr.io/a/b", Reason: "manifest unknown", Final: true}}, deployment.CodeImagePull, "could not be pulled: manifest unknown."},
+		{"it exits at once", []proto.Message{started("r1", "i1", 1), exited("r1", "i1", 1, false)}, deployment.CodeCrashed, "exited with code 3"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			s := given(requested(), scheduled("r1", "i1")).and(tc.events...)
+			failed := s.decide(t, deployment.Advance(s.state, s.now()).Command).(*deploymentv1.ReleaseFailed)
+			if failed.Code != tc.code {
+				t.Fatalf("code %s, want %s", failed.Code, tc.code)
+			}
+			s.and(failed)
+			s.wants(t, deployment.Stopped, deployment.HealthUnknown, tc.says)
+			if s.state.NamesHeld {
+				t.Error("its names are still held")
+			}
+			s.and(removed("r1", "i1"))
+			if d := deployment.Desired(s.state); len(d) != 0 {
+				t.Errorf("still desired: %v", d)
+			}
+		})
+	}
+}
+
+func TestACrashOfTheLiveReleaseIsToldAndGetsWellAgain(t *testing.T) {
+	t.Parallel()
+	s := live().and(exited("r1", "i1", 1, true))
+	s.wants(t, deployment.Running, deployment.HealthUnhealthy, "exited with code 3. It is being started again.")
+	if step := deployment.Advance(s.state, s.now()); step != (deployment.Step{}) {
+		t.Fatalf("the scheduler acts on a crash that the node handles: %+v", step)
+	}
+	s.and(started("r1", "i1", 2), healthy("r1", "i1", 1))
+	s.wants(t, deployment.Running, deployment.HealthUnhealthy, "exited")
+	s.and(healthy("r1", "i1", 2))
+	s.wants(t, deployment.Running, deployment.HealthHealthy, "")
+}
+
+func TestOutOfMemoryIsToldApart(t *testing.T) {
+	t.Parallel()
+	e := exited("r1", "i1", 1, true)
+	e.OomKilled, e.ExitCode = true, 137
+	live().and(e).wants(t, deployment.Running, deployment.HealthUnhealthy, "ran out of memory")
+}
+
+func TestFactsOfAnEarlierAttemptChangeNothing(t *testing.T) {
+	t.Parallel()
+	s := live().and(exited("r1", "i1", 1, true), started("r1", "i1", 2), healthy("r1", "i1", 2))
+	before := deployment.Summary(s.state)
+	s.and(exited("r1", "i1", 1, true), started("r1", "i1", 1), exited("r0", "i1", 9, true), exited("r1", "gone", 9, true),
+		&deploymentv1.InstanceUnhealthy{ReleaseId: "r1", InstanceId: "i1", Attempt: 1})
+	after := deployment.Summary(s.state)
+	after.Sequence = before.Sequence
+	if !proto.Equal(before, after) {
+		t.Fatalf("changed from\n%v\nto\n%v", before, after)
+	}
+}
+
+func TestStopRemovesThenStopsAndARestartBringsItBack(t *testing.T) {
+	t.Parallel()
+	s := live()
+	s.and(s.decide(t, deployment.Stop{By: "app"}))
+	s.wants(t, deployment.Running, deployment.HealthHealthy, "being stopped")
+	if step := deployment.Advance(s.state, s.now()); step.Command != nil || step.Wake.IsZero() {
+		t.Fatalf("stopped before anything was removed: %+v", step)
+	}
+	s.and(removed("r1", "i1"))
+	if step := deployment.Advance(s.state, s.now()); step.Command != nil {
+		t.Fatalf("stopped while the route stands: %+v", step)
+	}
+	s.and(&deploymentv1.RouteRemoved{})
+	s.and(s.decide(t, deployment.Advance(s.state, s.now()).Command))
+	s.wants(t, deployment.Stopped, deployment.HealthUnknown, "")
+	if !s.state.NamesHeld {
+		t.Fatal("a stopped deployment lost its names")
+	}
+	again := s.decide(t, deployment.Restart{ReleaseID: "r2", ContainerName: "my-app-2", By: "app"}).(*deploymentv1.RestartRequested)
+	if again.Release.Number != 2 || again.Release.Image != "ghcr.io/a/b" {
+		t.Fatalf("restarted with %v", again.Release)
+	}
+	s.and(again)
+	s.wants(t, deployment.Deploying, deployment.HealthUnknown, "")
+}
+
+func TestAStopOrDestroyEndsByItsDeadlineEvenWhenItsNodeIsGone(t *testing.T) {
+	t.Parallel()
+	for _, c := range []deployment.Command{deployment.Stop{}, deployment.Destroy{}} {
+		s := live()
+		s.and(s.decide(t, c))
+		step := deployment.Advance(s.state, s.now().Add(30*time.Second))
+		if step.Command == nil {
+			t.Fatalf("%T never ends", c)
+		}
+		s.and(s.decide(t, step.Command))
+		if d := deployment.Desired(s.state)["n1.i1"]; d.GetDesiredState() != nodev1.DesiredState_DESIRED_STATE_REMOVED {
+			t.Errorf("%T: the node would keep the instance when it returns: %v", c, d)
+		}
+	}
+}
+
+func TestCommandsThatTheStateForbids(t *testing.T) {
+	t.Parallel()
+	stopping := live()
+	stopping.and(stopping.decide(t, deployment.Stop{}))
+	stopped := given(stopping.history(t)...).and(removed("r1", "i1"), &deploymentv1.DeploymentStopped{})
+	destroyed := live().and(&deploymentv1.DestroyRequested{}, removed("r1", "i1"), &deploymentv1.DeploymentDestroyed{})
+	for _, tc := range []struct {
+		name string
+		s    *story
+		c    deployment.Command
+		says string
+	}{
+		{"restart while it is being deployed", given(requested()), deployment.Restart{}, "rollout is under way"},
+		{"restart while it stops", stopping, deployment.Restart{}, "being stopped"},
+		{"stop twice", stopped, deployment.Stop{}, "stopped already"},
+		{"restart what is destroyed", destroyed, deployment.Restart{}, "is destroyed"},
+		{"stop what is destroyed", destroyed, deployment.Stop{}, "is destroyed"},
+		{"destroy twice", destroyed, deployment.Destroy{}, "destroyed already"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			_, err := deployment.Decide(tc.s.state, tc.c, t0)
+			var p *problem.Error
+			if !errors.As(err, &p) || p.Code != problem.CodeInvalidState || !strings.Contains(p.Message, tc.says) {
+				t.Fatalf("got %v, want invalid_state that says %q", err, tc.says)
+			}
+		})
+	}
+}
+
+// history is the running story up to a stop request.
+func (s *story) history(t *testing.T) []proto.Message {
+	t.Helper()
+	return []proto.Message{requested(), scheduled("r1", "i1"), started("r1", "i1", 1), healthy("r1", "i1", 1), bound("r1", "i1"),
+		&deploymentv1.DeploymentRunning{ReleaseId: "r1"}, &deploymentv1.StopRequested{}}
+}
+
+func TestCommandsOfTheSchedulerThatComeTooLateDoNothing(t *testing.T) {
+	t.Parallel()
+	s := live()
+	for _, c := range []deployment.Command{
+		deployment.Schedule{ReleaseID: "r1"}, deployment.Defer{ReleaseID: "r1", Reason: "full"}, deployment.MarkRunning{ReleaseID: "r1"},
+		deployment.FailRelease{ReleaseID: "r1"}, deployment.MarkStopped{}, deployment.MarkDestroyed{},
+	} {
+		if e := s.decide(t, c); e != nil {
+			t.Errorf("%T gave %v", c, e)
+		}
+	}
+}
+
+func TestEveryEventOfTheSchemaHasAFold(t *testing.T) {
+	t.Parallel()
+	parts := map[string]bool{"Tier": true, "SealedEnv": true, "HealthCheck": true, "Deadlines": true, "Release": true, "Placement": true}
+	messages := deploymentv1.File_slipway_deployment_v1_events_proto.Messages()
+	for i := range messages.Len() {
+		name := string(messages.Get(i).Name())
+		if parts[name] {
+			continue
+		}
+		if !folds(messages.Get(i)) {
+			t.Errorf("%s changes no state in any story: give it a fold", name)
+		}
+	}
+}
+
+// folds reports whether the event changes more than the sequence in some story.
+func folds(d protoreflect.MessageDescriptor) bool {
+	stories := []*story{given(), given(requested()), given(requested(), scheduled("r1", "i1")),
+		given(requested(), scheduled("r1", "i1"), started("r1", "i1", 1)), live(),
+		given(requested(), scheduled("r1", "i1"), started("r1", "i1", 1), healthy("r1", "i1", 1)),
+		live().and(restarted()), live().and(&deploymentv1.StopRequested{}), live().and(&deploymentv1.DestroyRequested{})}
+	sample := map[string]proto.Message{
+		"DeploymentRequested": requested(), "DeploymentScheduled": scheduled("r1", "i1"), "RestartRequested": restarted(),
+		"PlacementDeferred": &deploymentv1.PlacementDeferred{ReleaseId: "r1", Reason: "full"},
+		"DeploymentRunning": &deploymentv1.DeploymentRunning{ReleaseId: "r1"}, "ReleaseFailed": &deploymentv1.ReleaseFailed{ReleaseId: "r1"},
+		"StopRequested": &deploymentv1.StopRequested{}, "DeploymentStopped": &deploymentv1.DeploymentStopped{},
+		"DestroyRequested": &deploymentv1.DestroyRequested{}, "DeploymentDestroyed": &deploymentv1.DeploymentDestroyed{},
+		"ImagePulled":      &deploymentv1.ImagePulled{ReleaseId: "r1", InstanceId: "i1", Digest: "sha256:1"},
+		"ImagePullFailed":  &deploymentv1.ImagePullFailed{ReleaseId: "r1", InstanceId: "i1", Reason: "no"},
+		"ContainerStarted": started("r1", "i1", 1), "ContainerStartFailed": &deploymentv1.ContainerStartFailed{ReleaseId: "r1", InstanceId: "i1"},
+		"ContainerExited": exited("r1", "i1", 1, true), "ContainerRemoved": removed("r1", "i1"),
+		"InstanceHealthy": healthy("r1", "i1", 1), "InstanceUnhealthy": &deploymentv1.InstanceUnhealthy{ReleaseId: "r1", InstanceId: "i1", Attempt: 1, Reason: "500"},
+		"RouteBound": bound("r1", "i1"), "RouteRemoved": &deploymentv1.RouteRemoved{},
+	}[string(d.Name())]
+	if sample == nil {
+		return false
+	}
+	for _, s := range stories {
+		before := dump(s.state)
+		s.and(proto.CloneOf(sample))
+		if dump(s.state) != before {
+			return true
+		}
+	}
+	return false
+}
+
+func dump(s deployment.State) string {
+	text := ""
+	for _, r := range []*deployment.Release{s.Live, s.Next} {
+		if r == nil {
+			text += "none "
+			continue
+		}
+		c := *r
+		if c.Failure != nil {
+			text += c.Failure.Reason
+		}
+		c.Failure = nil
+		text += fmt.Sprintf("%+v ", c)
+	}
+	for _, id := range slices.Sorted(maps.Keys(s.Instances)) {
+		text += fmt.Sprintf("%s %+v ", id, *s.Instances[id])
+	}
+	// Pointers print as addresses, which every fold changes.
+	s.Sequence, s.Live, s.Next, s.Instances = 0, nil, nil, nil
+	return text + fmt.Sprintf("%+v", s)
+}

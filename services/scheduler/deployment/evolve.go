@@ -1,0 +1,242 @@
+package deployment
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	deploymentv1 "github.com/slipway-paas/slipway/gen/slipway/deployment/v1"
+	"github.com/slipway-paas/slipway/libs/eventstore"
+)
+
+// Evolve folds one event into the state. Facts about releases or instances that
+// are gone, or of an attempt that is over, change nothing but the sequence.
+func Evolve(s State, rec eventstore.Recorded) State {
+	s = s.clone()
+	s.Sequence = rec.Sequence
+	at := rec.Time
+	switch e := rec.Payload.(type) {
+	case *deploymentv1.DeploymentRequested:
+		s.requested(e, rec)
+	case *deploymentv1.PlacementDeferred:
+		if s.Next != nil && s.Next.Id == e.ReleaseId {
+			s.Next.DeferredFor, s.Reason = e.Reason, e.Reason
+		}
+	case *deploymentv1.DeploymentScheduled:
+		s.scheduled(e, at)
+	case *deploymentv1.DeploymentRunning:
+		s.running(e, at)
+	case *deploymentv1.ReleaseFailed:
+		s.releaseFailed(e, at)
+	case *deploymentv1.RestartRequested:
+		s.Next = &Release{Release: e.Release, RequestedAt: at}
+		s.Latest = e.Release
+		s.Status, s.Reason, s.NamesHeld = Deploying, "", true
+		s.StoppedAt = time.Time{}
+		s.TraceParent = rec.TraceParent
+	case *deploymentv1.StopRequested:
+		s.Intent, s.IntentAt = IntentStop, at
+		s.Reason = "Stopping: the container is being stopped."
+		s.TraceParent = rec.TraceParent
+		s.retireAll()
+	case *deploymentv1.DeploymentStopped:
+		s.Status, s.Reason, s.StoppedAt = Stopped, e.Reason, at
+		s.Live, s.Next, s.Intent = nil, nil, IntentNone
+	case *deploymentv1.DestroyRequested:
+		s.Intent, s.IntentAt, s.NamesHeld = IntentDestroy, at, false
+		s.Reason = "Being destroyed: its route and container are being removed."
+		s.TraceParent = rec.TraceParent
+		s.retireAll()
+	case *deploymentv1.DeploymentDestroyed:
+		s.Status, s.Reason = Destroyed, e.Reason
+		if s.StoppedAt.IsZero() {
+			s.StoppedAt = at
+		}
+		s.Live, s.Next, s.Intent = nil, nil, IntentNone
+	case *deploymentv1.RouteBound:
+		s.routeBound(e)
+	case *deploymentv1.RouteRemoved:
+		s.Routed = false
+	default:
+		s.instanceFact(rec)
+	}
+	return s
+}
+
+func (s *State) requested(e *deploymentv1.DeploymentRequested, rec eventstore.Recorded) {
+	s.ID, s.Org, s.Operator, s.App = e.DeploymentId, e.OrgId, e.OperatorId, e.AppId
+	s.Tier, s.Subdomain, s.Host, s.CustomDomain = e.Tier, e.Subdomain, e.Host, e.CustomDomain
+	s.Status, s.InsertedAt, s.NamesHeld = Pending, rec.Time, true
+	s.Next = &Release{Release: e.Release, RequestedAt: rec.Time}
+	s.Latest = e.Release
+	s.TraceParent = rec.TraceParent
+}
+
+func (s *State) scheduled(e *deploymentv1.DeploymentScheduled, at time.Time) {
+	if s.Next == nil || s.Next.Id != e.ReleaseId {
+		return
+	}
+	s.Status, s.Reason = Deploying, ""
+	s.Next.ScheduledAt, s.Next.DeferredFor = at, ""
+	for _, p := range e.Placements {
+		s.Next.InstanceIDs = append(s.Next.InstanceIDs, p.InstanceId)
+		s.Instances[p.InstanceId] = &Instance{ID: p.InstanceId, ReleaseID: e.ReleaseId, Node: p.NodeId, Name: p.ContainerName}
+	}
+}
+
+func (s *State) running(e *deploymentv1.DeploymentRunning, at time.Time) {
+	if s.Next == nil || s.Next.Id != e.ReleaseId {
+		return
+	}
+	s.Live, s.Next = s.Next, nil
+	s.Status, s.Reason, s.DeployedAt = Running, "", at
+	for _, i := range s.Instances {
+		if i.ReleaseID != s.Live.Id {
+			i.Retiring, i.Drain = true, true
+		}
+	}
+}
+
+func (s *State) releaseFailed(e *deploymentv1.ReleaseFailed, at time.Time) {
+	if s.Next == nil || s.Next.Id != e.ReleaseId {
+		return
+	}
+	for _, i := range s.Instances {
+		if i.ReleaseID == e.ReleaseId {
+			i.Retiring = true
+		}
+	}
+	s.Next, s.Reason = nil, e.Reason
+	if s.Live != nil {
+		s.Status = Running
+		s.Reason = "The last restart failed, the former release goes on serving: " + e.Reason
+		return
+	}
+	s.Status, s.StoppedAt, s.NamesHeld = Stopped, at, s.WasLive()
+}
+
+// retireAll ends every instance at once: what drains has had its time.
+func (s *State) retireAll() {
+	for _, i := range s.Instances {
+		i.Retiring, i.Drain = true, false
+	}
+}
+
+func (s *State) routeBound(e *deploymentv1.RouteBound) {
+	s.Routed = true
+	if r := s.release(e.ReleaseId); r != nil {
+		r.Bound = true
+	}
+}
+
+// instanceFact folds what node-agent and health saw of one instance.
+func (s *State) instanceFact(rec eventstore.Recorded) {
+	fact, ok := rec.Payload.(interface {
+		GetReleaseId() string
+		GetInstanceId() string
+	})
+	if !ok {
+		return
+	}
+	i := s.Instances[fact.GetInstanceId()]
+	if i == nil || i.ReleaseID != fact.GetReleaseId() {
+		return
+	}
+	r := s.release(i.ReleaseID)
+	switch e := rec.Payload.(type) {
+	case *deploymentv1.ImagePulled:
+		i.Digest = e.Digest
+	case *deploymentv1.ImagePullFailed:
+		r.fail(&Failure{Code: CodeImagePull, Final: e.Final,
+			Reason: fmt.Sprintf("The image %s could not be pulled: %s", e.Image, sentence(e.Reason))})
+	case *deploymentv1.ContainerStartFailed:
+		r.fail(&Failure{Code: CodeStartTimeout,
+			Reason: "The container could not be started: " + sentence(e.Reason)})
+	case *deploymentv1.ContainerStarted:
+		if e.Attempt < i.Attempt {
+			return
+		}
+		if e.Attempt > i.Attempt {
+			i.Healthy = false
+		}
+		i.Phase, i.ContainerID, i.Address, i.Attempt = PhaseStarted, e.ContainerId, e.Address, e.Attempt
+		i.StartedAt = e.StartedAt.AsTime()
+		if r != nil && r.FirstStartedAt.IsZero() {
+			r.FirstStartedAt = rec.Time
+		}
+	case *deploymentv1.ContainerExited:
+		s.exited(i, r, e)
+	case *deploymentv1.ContainerRemoved:
+		if i.Retiring {
+			delete(s.Instances, i.ID)
+			return
+		}
+		i.Phase, i.Healthy = PhaseExited, false
+	case *deploymentv1.InstanceHealthy:
+		if e.Attempt == i.Attempt && i.Phase == PhaseStarted {
+			i.Healthy, i.EverHealthy = true, true
+			if s.Live != nil && i.ReleaseID == s.Live.Id && s.Next == nil && s.Intent == IntentNone {
+				s.Reason = ""
+			}
+		}
+	case *deploymentv1.InstanceUnhealthy:
+		if e.Attempt == i.Attempt && i.Phase == PhaseStarted {
+			i.Healthy = false
+			reason := "The app does not answer its health check: " + sentence(e.Reason)
+			r.fail(&Failure{Code: CodeHealthTimeout, Reason: reason})
+			s.tell(i, reason)
+		}
+	}
+}
+
+func (s *State) exited(i *Instance, r *Release, e *deploymentv1.ContainerExited) {
+	if e.Attempt < i.Attempt || i.Phase == PhaseExited && e.Attempt == i.Attempt {
+		return
+	}
+	i.Phase, i.Healthy, i.Attempt = PhaseExited, false, e.Attempt
+	if i.Retiring {
+		return
+	}
+	reason := ExitReason(e)
+	code := e.ExitCode
+	r.fail(&Failure{Code: CodeCrashed, Reason: reason, Final: e.RestartAt == nil,
+		LastLines: e.LastLines, ExitCode: &code, OOMKilled: e.OomKilled})
+	if e.RestartAt != nil {
+		reason += " It is being started again."
+	}
+	s.tell(i, reason)
+}
+
+// tell shows a reason to the operator when it is about the release that serves.
+func (s *State) tell(i *Instance, reason string) {
+	if s.Live != nil && i.ReleaseID == s.Live.Id && s.Intent == IntentNone && s.Next == nil {
+		s.Reason = reason
+	}
+}
+
+func (r *Release) fail(f *Failure) {
+	if r != nil {
+		r.Failure = f
+	}
+}
+
+// ExitReason says in a sentence how a container ended.
+func ExitReason(e *deploymentv1.ContainerExited) string {
+	switch {
+	case e.OomKilled:
+		return "The container ran out of memory and was killed; use less memory or a tier with more."
+	case e.ExitCode == 0:
+		return "The container exited by itself with code 0; a web app has to keep running."
+	default:
+		return fmt.Sprintf("The container exited with code %d.", e.ExitCode)
+	}
+}
+
+// sentence makes a reason from elsewhere end like one.
+func sentence(s string) string {
+	s = strings.TrimSpace(s)
+	if s == "" || strings.HasSuffix(s, ".") {
+		return s
+	}
+	return s + "."
+}

@@ -1,0 +1,61 @@
+package scheduler
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/nats-io/nats.go"
+	"google.golang.org/protobuf/proto"
+
+	nodev1 "github.com/slipway-paas/slipway/gen/slipway/node/v1"
+	"github.com/slipway-paas/slipway/libs/subjects"
+	"github.com/slipway-paas/slipway/services/scheduler/deployment"
+)
+
+// secretsQueue makes several schedulers share the requests.
+const secretsQueue = "scheduler"
+
+// answerSecrets gives node-agents the environment of instances that are to run on
+// them, until ctx ends. A node can only ask in its own name: the subject is part
+// of its credentials.
+func (s *Service) answerSecrets(ctx context.Context) error {
+	sub, err := s.deps.NATS.QueueSubscribe(subjects.AllSecretsRequests, secretsQueue, func(m *nats.Msg) {
+		answer := s.secrets(ctx, m.Subject)
+		body, err := proto.Marshal(answer)
+		if err == nil {
+			err = m.Respond(body)
+		}
+		if err != nil {
+			s.deps.Log.WarnContext(ctx, "a node could not be told an instance's environment", "subject", m.Subject, "error", err)
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("subscribing to %s: %w", subjects.AllSecretsRequests, err)
+	}
+	<-ctx.Done()
+	return sub.Unsubscribe()
+}
+
+func (s *Service) secrets(ctx context.Context, subject string) *nodev1.InstanceSecrets {
+	node, instance, err := subjects.ParseSecretsRequest(subject)
+	if err != nil {
+		return &nodev1.InstanceSecrets{Error: err.Error()}
+	}
+	state, ok := s.fleet.OfInstance(instance)
+	if !ok {
+		return &nodev1.InstanceSecrets{Error: "there is no such instance"}
+	}
+	sealed := deployment.Env(state, node, instance)
+	if sealed == nil {
+		return &nodev1.InstanceSecrets{Error: "the instance is not to run on this node"}
+	}
+	if len(sealed.Names) == 0 {
+		return &nodev1.InstanceSecrets{}
+	}
+	env, err := s.deps.Seal.Open(ctx, subjects.Of(state.Org, subjects.Deployment, state.ID), sealed.Ciphertext)
+	if err != nil {
+		s.deps.Log.ErrorContext(ctx, "an environment could not be unsealed", "deployment", state.ID, "error", err)
+		return &nodev1.InstanceSecrets{Error: "its environment could not be unsealed"}
+	}
+	return &nodev1.InstanceSecrets{Env: env}
+}

@@ -1,0 +1,157 @@
+// Package scheduler owns deployments: it takes commands, decides where instances
+// run, and carries rollouts to their end. See README.md.
+package scheduler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	billingv1 "github.com/slipway-paas/slipway/gen/slipway/billing/v1"
+	healthv1 "github.com/slipway-paas/slipway/gen/slipway/health/v1"
+	nodev1 "github.com/slipway-paas/slipway/gen/slipway/node/v1"
+	schedulerv1 "github.com/slipway-paas/slipway/gen/slipway/scheduler/v1"
+	"github.com/slipway-paas/slipway/libs/eventstore"
+	"github.com/slipway-paas/slipway/libs/projection"
+	"github.com/slipway-paas/slipway/libs/subjects"
+	"github.com/slipway-paas/slipway/libs/view"
+	"github.com/slipway-paas/slipway/services/scheduler/claims"
+	"github.com/slipway-paas/slipway/services/scheduler/fleet"
+	"github.com/slipway-paas/slipway/services/scheduler/readmodel"
+	"github.com/slipway-paas/slipway/services/scheduler/rollout"
+)
+
+const bucketNodes = subjects.BucketNodes
+
+// Sealer seals and unseals a deployment's environment.
+type Sealer interface {
+	Seal(ctx context.Context, a subjects.Aggregate, env map[string]string) (names []string, ciphertext []byte, err error)
+	Open(ctx context.Context, a subjects.Aggregate, ciphertext []byte) (map[string]string, error)
+	Destroy(ctx context.Context, a subjects.Aggregate) error
+}
+
+// Deps are what the scheduler stands on.
+type Deps struct {
+	Store     eventstore.Store
+	NATS      *nats.Conn
+	JetStream jetstream.JetStream
+	Pool      *pgxpool.Pool
+	Tiers     billingv1.TierServiceClient
+	Seal      Sealer
+	Now       func() time.Time
+	Log       *slog.Logger
+}
+
+// Service is the scheduler.
+type Service struct {
+	config     Config
+	deps       Deps
+	fleet      *fleet.Fleet
+	nodes      *nodes
+	names      names
+	handler    *handler
+	reactor    *rollout.Reactor
+	views      *views
+	projection *projection.Runner
+	rows       readmodel.Rows
+	folded     atomic.Bool
+}
+
+// New checks the configuration and wires the parts; nothing runs yet.
+func New(c Config, d Deps) (*Service, error) {
+	if err := c.Validate(); err != nil {
+		return nil, fmt.Errorf("scheduler configuration: %w", err)
+	}
+	s := &Service{config: c, deps: d, fleet: fleet.New(), nodes: newNodes(), views: &views{}}
+	s.names = names{book: claims.Book{Store: d.Store, Now: d.Now}}
+	s.handler = newHandler(d.Store, s.names, d.Now)
+	s.reactor = rollout.New(rollout.Deps{Store: d.Store, Fleet: s.fleet, Nodes: s.nodes, Views: s.views,
+		Keys: d.Seal, Claims: s.names, Now: d.Now, Log: d.Log})
+	runner, err := projection.New(d.Pool, d.Store, projection.Projection{
+		Name: readmodel.Name, Version: readmodel.Version, Filters: readmodel.Filters(),
+		Tables: readmodel.Tables, Apply: readmodel.NewFolder(d.Store).Apply,
+	}, d.Log)
+	if err != nil {
+		return nil, fmt.Errorf("scheduler read model: %w", err)
+	}
+	s.projection, s.rows = runner, readmodel.Rows{Pool: d.Pool, Schema: runner.Schema()}
+	return s, nil
+}
+
+// Register adds the scheduler's RPCs.
+func (s *Service) Register(r grpc.ServiceRegistrar) {
+	schedulerv1.RegisterSchedulerServiceServer(r, server{Service: s})
+}
+
+// Ready says what is missing before commands can be taken; nil when nothing is.
+func (s *Service) Ready() error {
+	if !s.folded.Load() {
+		return errors.New("the log is still being read")
+	}
+	return s.projection.Ready()
+}
+
+// Run works until ctx ends.
+//
+//	reads            what it does
+//	evt.*.deployment.>   folds the fleet, publishes views, carries rollouts on
+//	VIEW_nodes           knows where there is room
+//	svc.env.*.*          gives nodes their instances' environment
+//	evt.*.deployment.>   rows for readers (projection)
+func (s *Service) Run(ctx context.Context) error {
+	if err := s.openViews(ctx); err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.watchNodes(ctx) })
+	group.Go(func() error { return s.answerSecrets(ctx) })
+	group.Go(func() error { return s.projection.Run(ctx) })
+	group.Go(func() error { return s.followLog(ctx, group) })
+	return group.Wait()
+}
+
+func (s *Service) openViews(ctx context.Context) error {
+	desired, err := view.Open(ctx, s.deps.JetStream, subjects.BucketDesired, func() *nodev1.DesiredInstance { return &nodev1.DesiredInstance{} })
+	if err != nil {
+		return fmt.Errorf("opening %s: %w", subjects.BucketDesired, err)
+	}
+	targets, err := view.Open(ctx, s.deps.JetStream, subjects.BucketInstances, func() *healthv1.Target { return &healthv1.Target{} })
+	if err != nil {
+		return fmt.Errorf("opening %s: %w", subjects.BucketInstances, err)
+	}
+	s.views.desired = &published[*nodev1.DesiredInstance]{bucket: desired, stamp: func(d *nodev1.DesiredInstance, n uint64) { d.Sequence = n }}
+	s.views.targets = &published[*healthv1.Target]{bucket: targets, stamp: func(t *healthv1.Target, n uint64) { t.Sequence = n }}
+	if err := s.views.desired.load(ctx); err != nil {
+		return err
+	}
+	return s.views.targets.load(ctx)
+}
+
+// followLog folds the log from its first event; once it has caught up, rollouts
+// go on.
+func (s *Service) followLog(ctx context.Context, group *errgroup.Group) error {
+	handle := func(_ context.Context, events []eventstore.Recorded) error {
+		ids := make([]string, 0, len(events))
+		for _, e := range events {
+			s.fleet.Apply(e)
+			ids = append(ids, e.Aggregate.ID)
+		}
+		s.reactor.Changed(ids...)
+		return nil
+	}
+	caughtUp := func() {
+		s.folded.Store(true)
+		s.reactor.Changed(s.views.deployments()...)
+		group.Go(func() error { return s.reactor.Run(ctx) })
+	}
+	return s.deps.Store.Follow(ctx, 0, handle, caughtUp, subjects.KindFilter(subjects.Deployment))
+}

@@ -1,0 +1,433 @@
+package scheduler_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	billingv1 "github.com/slipway-paas/slipway/gen/slipway/billing/v1"
+	deploymentv1 "github.com/slipway-paas/slipway/gen/slipway/deployment/v1"
+	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
+	nodev1 "github.com/slipway-paas/slipway/gen/slipway/node/v1"
+	schedulerv1 "github.com/slipway-paas/slipway/gen/slipway/scheduler/v1"
+	"github.com/slipway-paas/slipway/libs/eventstore"
+	log "github.com/slipway-paas/slipway/libs/eventstore/jetstream"
+	"github.com/slipway-paas/slipway/libs/natsconn"
+	"github.com/slipway-paas/slipway/libs/problem"
+	"github.com/slipway-paas/slipway/libs/projection/pgtest"
+	"github.com/slipway-paas/slipway/libs/rpc"
+	"github.com/slipway-paas/slipway/libs/seal"
+	"github.com/slipway-paas/slipway/libs/subjects"
+	"github.com/slipway-paas/slipway/libs/view"
+	"github.com/slipway-paas/slipway/services/scheduler"
+)
+
+var postgres *pgtest.Cluster
+
+func TestMain(m *testing.M) {
+	cluster, err := pgtest.Start()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	postgres = cluster
+	code := m.Run()
+	if err := cluster.Stop(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// platform is a scheduler on a real NATS server and a real PostgreSQL. The test
+// plays node-agent, health and proxy-config.
+type platform struct {
+	t      *testing.T
+	client schedulerv1.SchedulerServiceClient
+	store  eventstore.Store
+	nc     *nats.Conn
+	js     jetstream.JetStream
+}
+
+type tiers struct {
+	billingv1.UnimplementedTierServiceServer
+}
+
+func (tiers) GetTier(_ context.Context, in *billingv1.GetTierRequest) (*billingv1.GetTierResponse, error) {
+	switch in.Slug {
+	case "buddo-starter":
+		return &billingv1.GetTierResponse{Tier: &billingv1.Tier{Id: "t1", Slug: in.Slug, MemoryLimitMb: 256, CpuLimitMillicores: 250, MaxDeployments: 3}}, nil
+	case "btc-pro":
+		return &billingv1.GetTierResponse{Tier: &billingv1.Tier{Id: "t2", Slug: in.Slug, MemoryLimitMb: 512, CpuLimitMillicores: 500, CustomDomainAllowed: true}}, nil
+	}
+	return nil, status.Error(codes.NotFound, "no such tier")
+}
+
+func start(t *testing.T) *platform {
+	t.Helper()
+	quiet := slog.New(slog.DiscardHandler)
+	keys, err := natsconn.EnsureKeys(t.TempDir())
+	must(t, err)
+	server, err := natsconn.StartEmbedded(natsconn.EmbeddedConfig{Listen: "127.0.0.1:0", StoreDir: t.TempDir(), Keys: keys, Log: quiet})
+	must(t, err)
+	t.Cleanup(server.Stop)
+	nc, err := natsconn.Connect(natsconn.Config{URL: server.URL(), SeedFile: server.SeedFile(natsconn.RolePlatform), Role: natsconn.RolePlatform, Name: "test", Log: quiet})
+	must(t, err)
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	must(t, err)
+	must(t, natsconn.Provision(t.Context(), js, 1))
+	bucket, err := js.KeyValue(t.Context(), subjects.BucketKeys)
+	must(t, err)
+	master, err := seal.Master(t.TempDir() + "/master.key")
+	must(t, err)
+	memory, err := rpc.NewMemory(quiet)
+	must(t, err)
+	billingv1.RegisterTierServiceServer(memory, tiers{})
+	p := &platform{t: t, store: log.New(js, quiet), nc: nc, js: js, client: schedulerv1.NewSchedulerServiceClient(memory.Conn())}
+	config := scheduler.DefaultConfig()
+	config.AllowedRegistries = []string{"ghcr.io/"}
+	s, err := scheduler.New(config, scheduler.Deps{Store: p.store, NATS: nc, JetStream: js, Pool: postgres.Database(t),
+		Tiers: billingv1.NewTierServiceClient(memory.Conn()), Seal: seal.New(master, seal.NewKV(bucket)), Now: time.Now, Log: quiet})
+	must(t, err)
+	s.Register(memory)
+	run(t, memory.Run)
+	run(t, s.Run)
+	within(t, "the scheduler is ready", func() bool { return s.Ready() == nil })
+	return p
+}
+
+func run(t *testing.T, part func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- part(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("stopped with %v", err)
+		}
+	})
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func within(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within 10 s: %s", what)
+		}
+	}
+}
+
+func owner() *identityv1.Principal {
+	return &identityv1.Principal{OrgId: "acme", OperatorId: "op1", AppId: "app1", Scopes: []string{"deploy:manage"}}
+}
+
+func request(subdomain string) *schedulerv1.CreateDeploymentRequest {
+	return &schedulerv1.CreateDeploymentRequest{Principal: owner(), Subdomain: subdomain, Image: "ghcr.io/acme/app:1", Tier: "buddo-starter"}
+}
+
+func (p *platform) create(in *schedulerv1.CreateDeploymentRequest) *schedulerv1.Deployment {
+	p.t.Helper()
+	out, err := p.client.CreateDeployment(p.t.Context(), in)
+	must(p.t, err)
+	return out.Deployment
+}
+
+func (p *platform) get(id string) *schedulerv1.Deployment {
+	p.t.Helper()
+	out, err := p.client.GetDeployment(p.t.Context(), &schedulerv1.GetDeploymentRequest{Principal: owner(), Id: id})
+	must(p.t, err)
+	return out.Deployment
+}
+
+// node heartbeats once.
+func (p *platform) node(id string, memoryMB uint32) {
+	p.t.Helper()
+	v, err := view.Open(p.t.Context(), p.js, subjects.BucketNodes, func() *nodev1.Node { return &nodev1.Node{} })
+	must(p.t, err)
+	_, err = v.Put(p.t.Context(), id, &nodev1.Node{NodeId: id, MemoryMb: memoryMB, CpuMillicores: 4000})
+	must(p.t, err)
+}
+
+// desired waits for the one instance that a node must run in that state.
+func (p *platform) desired(deployment string, state nodev1.DesiredState) *nodev1.DesiredInstance {
+	p.t.Helper()
+	v, err := view.Open(p.t.Context(), p.js, subjects.BucketDesired, func() *nodev1.DesiredInstance { return &nodev1.DesiredInstance{} })
+	must(p.t, err)
+	var found *nodev1.DesiredInstance
+	within(p.t, fmt.Sprintf("an instance of %s is %s", deployment, state), func() bool {
+		entries, err := v.Snapshot(p.t.Context(), ">")
+		must(p.t, err)
+		for _, e := range entries {
+			if e.Value.DeploymentId == deployment && e.Value.DesiredState == state {
+				found = e.Value
+			}
+		}
+		return found != nil
+	})
+	return found
+}
+
+func (p *platform) record(d *nodev1.DesiredInstance, facts ...proto.Message) {
+	p.t.Helper()
+	for _, f := range facts {
+		_, err := p.store.Record(p.t.Context(), eventstore.Event{Aggregate: subjects.Of(d.OrgId, subjects.Deployment, d.DeploymentId),
+			ID: fmt.Sprintf("%T-%s-%d", f, d.InstanceId, time.Now().UnixNano()), Payload: f, Time: time.Now(), Source: "test"})
+		must(p.t, err)
+	}
+}
+
+// serve plays what follows a placement until the route is bound.
+func (p *platform) serve(d *nodev1.DesiredInstance) {
+	p.t.Helper()
+	p.record(d, &deploymentv1.ContainerStarted{ReleaseId: d.ReleaseId, InstanceId: d.InstanceId, NodeId: d.NodeId, Attempt: 1, ContainerId: "c1", Address: "10.0.0.2:3000"},
+		&deploymentv1.InstanceHealthy{ReleaseId: d.ReleaseId, InstanceId: d.InstanceId, Attempt: 1},
+		&deploymentv1.RouteBound{ReleaseId: d.ReleaseId, InstanceIds: []string{d.InstanceId}})
+}
+
+func (p *platform) status(id, want string) {
+	p.t.Helper()
+	within(p.t, id+" is "+want, func() bool { return p.get(id).Status == want })
+}
+
+func fault(t *testing.T, err error, code string) *problem.Error {
+	t.Helper()
+	if err == nil {
+		t.Fatalf("no error, want %s", code)
+	}
+	p := problem.From(err)
+	if p.Code != code {
+		t.Fatalf("%s: %v, want %s", p.Code, err, code)
+	}
+	return p
+}
+
+func TestADeploymentLivesThroughAllItsJourneys(t *testing.T) {
+	t.Parallel()
+	p := start(t)
+	d := p.create(request("my-app"))
+	if d.Status != "pending" || d.ContainerImage != "ghcr.io/acme/app:1" || !strings.HasPrefix(d.ContainerName, "my-app-") || d.AppId != "app1" || d.BillingStatus != "active" {
+		t.Fatalf("created as %v", d)
+	}
+	within(t, "it says why it waits", func() bool { return strings.Contains(p.get(d.Id).StatusReason, "No node is connected") })
+
+	p.node("n1", 1024)
+	first := p.desired(d.Id, nodev1.DesiredState_DESIRED_STATE_RUNNING)
+	p.status(d.Id, "deploying")
+	p.serve(first)
+	p.status(d.Id, "running")
+
+	_, err := p.client.RestartDeployment(t.Context(), &schedulerv1.RestartDeploymentRequest{Principal: owner(), Id: d.Id})
+	must(t, err)
+	if got := p.get(d.Id); got.Status != "deploying" || got.HealthStatus != "healthy" {
+		t.Fatalf("a read after the restart shows %s, %s", got.Status, got.HealthStatus)
+	}
+	var second *nodev1.DesiredInstance
+	within(t, "the new instance is placed", func() bool {
+		second = p.desired(d.Id, nodev1.DesiredState_DESIRED_STATE_RUNNING)
+		return second.InstanceId != first.InstanceId || p.get(d.Id).ContainerName == second.ContainerName
+	})
+	for _, e := range p.running(d.Id) {
+		if e.InstanceId != first.InstanceId {
+			second = e
+		}
+	}
+	p.serve(second)
+	p.status(d.Id, "running")
+	old := p.desired(d.Id, nodev1.DesiredState_DESIRED_STATE_DRAINING)
+	if old.InstanceId != first.InstanceId {
+		t.Fatalf("%s drains, not the old %s", old.InstanceId, first.InstanceId)
+	}
+	p.record(first, &deploymentv1.ContainerRemoved{ReleaseId: first.ReleaseId, InstanceId: first.InstanceId})
+
+	_, err = p.client.StopDeployment(t.Context(), &schedulerv1.StopDeploymentRequest{Principal: owner(), Id: d.Id})
+	must(t, err)
+	p.record(p.desired(d.Id, nodev1.DesiredState_DESIRED_STATE_REMOVED), &deploymentv1.RouteRemoved{}, &deploymentv1.ContainerRemoved{ReleaseId: second.ReleaseId, InstanceId: second.InstanceId})
+	p.status(d.Id, "stopped")
+
+	_, err = p.client.DestroyDeployment(t.Context(), &schedulerv1.DestroyDeploymentRequest{Principal: owner(), Id: d.Id})
+	must(t, err)
+	again := p.create(request("my-app"))
+	p.status(d.Id, "destroyed")
+	if again.Id == d.Id {
+		t.Fatal("the same deployment again")
+	}
+	logs, err := p.client.ListLogs(t.Context(), &schedulerv1.ListLogsRequest{Principal: owner(), Id: d.Id})
+	must(t, err)
+	var actions []string
+	for _, l := range logs.Logs {
+		actions = append(actions, l.Action+" "+l.Status+" "+l.InitiatedBy)
+	}
+	if want := []string{"create completed app1", "deploy completed ", "restart completed app1", "stop completed app1", "destroy completed app1"}; !slices.Equal(actions, want) {
+		t.Fatalf("the audit log is %q", actions)
+	}
+}
+
+// running are the instances that nodes must run now.
+func (p *platform) running(deployment string) []*nodev1.DesiredInstance {
+	p.t.Helper()
+	v, err := view.Open(p.t.Context(), p.js, subjects.BucketDesired, func() *nodev1.DesiredInstance { return &nodev1.DesiredInstance{} })
+	must(p.t, err)
+	var out []*nodev1.DesiredInstance
+	within(p.t, "two instances are wanted", func() bool {
+		entries, err := v.Snapshot(p.t.Context(), ">")
+		must(p.t, err)
+		out = nil
+		for _, e := range entries {
+			if e.Value.DeploymentId == deployment {
+				out = append(out, e.Value)
+			}
+		}
+		return len(out) == 2
+	})
+	return out
+}
+
+func TestARefusedRequestNamesEveryFieldAndLeavesNothing(t *testing.T) {
+	t.Parallel()
+	p := start(t)
+	p.create(request("taken"))
+	port := int64(0)
+	_, err := p.client.CreateDeployment(t.Context(), &schedulerv1.CreateDeploymentRequest{Principal: owner(), Subdomain: "taken", Image: "quay.io/x",
+		Tier: "gold", Port: &port, CustomDomain: "bad", EnvVars: map[string]string{"1": ""}})
+	var fields []string
+	for _, f := range fault(t, err, problem.CodeValidation).Fields {
+		fields = append(fields, f.Field)
+	}
+	slices.Sort(fields)
+	if want := []string{"custom_domain", "env_vars.1", "image", "port", "subdomain", "tier"}; !slices.Equal(fields, want) {
+		t.Fatalf("fields at fault: %v, want %v", fields, want)
+	}
+	list, err := p.client.ListDeployments(t.Context(), &schedulerv1.ListDeploymentsRequest{Principal: owner()})
+	must(t, err)
+	if len(list.Deployments) != 1 {
+		t.Fatalf("%d deployments after a refused one", len(list.Deployments))
+	}
+}
+
+func TestOnlyOneOfManyGetsAName(t *testing.T) {
+	t.Parallel()
+	p := start(t)
+	results := make(chan error, 8)
+	for range cap(results) {
+		go func() {
+			_, err := p.client.CreateDeployment(context.Background(), request("wanted"))
+			results <- err
+		}()
+	}
+	won := 0
+	for range cap(results) {
+		if err := <-results; err == nil {
+			won++
+		} else {
+			fault(t, err, problem.CodeValidation)
+		}
+	}
+	if won != 1 {
+		t.Fatalf("%d deployments have the name", won)
+	}
+}
+
+func TestOthersAreRefused(t *testing.T) {
+	t.Parallel()
+	p := start(t)
+	d := p.create(request("mine"))
+	for name, other := range map[string]*identityv1.Principal{
+		"another operator":           {OrgId: "acme", OperatorId: "op2", AppId: "x"},
+		"another org":                {OrgId: "evil", OperatorId: "op1", AppId: "x"},
+		"another org that injects":   {OrgId: "*", OperatorId: "op1", AppId: "x"},
+		"another org with an id too": {OrgId: "evil", OperatorId: "op1", AppId: "app1"},
+	} {
+		for call, err := range map[string]error{
+			"get":     second(p.client.GetDeployment(t.Context(), &schedulerv1.GetDeploymentRequest{Principal: other, Id: d.Id})),
+			"logs":    second(p.client.ListLogs(t.Context(), &schedulerv1.ListLogsRequest{Principal: other, Id: d.Id})),
+			"restart": second(p.client.RestartDeployment(t.Context(), &schedulerv1.RestartDeploymentRequest{Principal: other, Id: d.Id})),
+			"stop":    second(p.client.StopDeployment(t.Context(), &schedulerv1.StopDeploymentRequest{Principal: other, Id: d.Id})),
+			"destroy": second(p.client.DestroyDeployment(t.Context(), &schedulerv1.DestroyDeploymentRequest{Principal: other, Id: d.Id})),
+		} {
+			if code := problem.From(err).Code; err == nil || code != problem.CodeForbidden && code != problem.CodeNotFound && code != problem.CodeUnauthorized {
+				t.Errorf("%s, %s: %v", name, call, err)
+			}
+		}
+	}
+	for _, id := range []string{"0198f000-0000-7000-8000-000000000000", "nonsense", "*", ">"} {
+		_, err := p.client.GetDeployment(t.Context(), &schedulerv1.GetDeploymentRequest{Principal: owner(), Id: id})
+		fault(t, err, problem.CodeNotFound)
+		_, err = p.client.StopDeployment(t.Context(), &schedulerv1.StopDeploymentRequest{Principal: owner(), Id: id})
+		fault(t, err, problem.CodeNotFound)
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+func TestTheTiersLimitHolds(t *testing.T) {
+	t.Parallel()
+	p := start(t)
+	for i := range 3 {
+		p.create(request(fmt.Sprintf("app-%d", i)))
+	}
+	within(t, "the limit holds", func() bool {
+		_, err := p.client.CreateDeployment(t.Context(), request("app-4"))
+		return err != nil && problem.From(err).Code == problem.CodeLimit
+	})
+}
+
+func TestAnEnvironmentIsSealedAndOnlyItsNodeGetsIt(t *testing.T) {
+	t.Parallel()
+	p := start(t)
+	p.node("n1", 1024)
+	in := request("secretive")
+	in.EnvVars = map[string]string{"TOKEN": "s3cr3t-value"}
+	d := p.create(in)
+	i := p.desired(d.Id, nodev1.DesiredState_DESIRED_STATE_RUNNING)
+	if !i.HasEnv {
+		t.Fatal("the node is not told that there is an environment")
+	}
+	ask := func(node string) *nodev1.InstanceSecrets {
+		t.Helper()
+		reply, err := p.nc.Request(subjects.SecretsRequest(node, i.InstanceId), nil, 5*time.Second)
+		must(t, err)
+		var out nodev1.InstanceSecrets
+		must(t, proto.Unmarshal(reply.Data, &out))
+		return &out
+	}
+	if got := ask("n1"); got.Error != "" || got.Env["TOKEN"] != "s3cr3t-value" {
+		t.Fatalf("its node got %v", got)
+	}
+	if got := ask("n2"); got.Error == "" || len(got.Env) != 0 {
+		t.Fatalf("another node got %v", got)
+	}
+	events, err := p.store.Load(t.Context(), subjects.Of("acme", subjects.Deployment, d.Id), 0)
+	must(t, err)
+	for _, e := range events {
+		if strings.Contains(fmt.Sprint(e.Payload), "s3cr3t-value") {
+			t.Fatalf("%s holds the value in clear", e.Type())
+		}
+	}
+}
+
+func TestAPrincipalIsNeeded(t *testing.T) {
+	t.Parallel()
+	p := start(t)
+	_, err := p.client.ListDeployments(t.Context(), &schedulerv1.ListDeploymentsRequest{}, grpc.WaitForReady(true))
+	fault(t, err, problem.CodeUnauthorized)
+}

@@ -1,0 +1,122 @@
+package scheduler
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+
+	"google.golang.org/protobuf/proto"
+
+	healthv1 "github.com/slipway-paas/slipway/gen/slipway/health/v1"
+	nodev1 "github.com/slipway-paas/slipway/gen/slipway/node/v1"
+	"github.com/slipway-paas/slipway/libs/view"
+	"github.com/slipway-paas/slipway/services/scheduler/deployment"
+)
+
+// views writes VIEW_desired and VIEW_instances: only what differs from what is
+// there, and only what is newer.
+type views struct {
+	desired *published[*nodev1.DesiredInstance]
+	targets *published[*healthv1.Target]
+}
+
+func (v *views) Publish(ctx context.Context, s deployment.State) error {
+	if err := v.desired.publish(ctx, s.ID, s.Sequence, deployment.Desired(s)); err != nil {
+		return err
+	}
+	return v.targets.publish(ctx, s.ID, s.Sequence, deployment.Targets(s))
+}
+
+// sequenced is a value that names the event it follows from.
+type sequenced interface {
+	proto.Message
+	GetDeploymentId() string
+	GetSequence() uint64
+}
+
+// published remembers what one bucket holds, by deployment and key.
+type published[T sequenced] struct {
+	bucket *view.View[T]
+	stamp  func(T, uint64)
+	mu     sync.Mutex
+	held   map[string]map[string]T
+}
+
+// load reads what earlier runs have written.
+func (p *published[T]) load(ctx context.Context) error {
+	entries, err := p.bucket.Snapshot(ctx, ">")
+	if err != nil {
+		return fmt.Errorf("reading what is published: %w", err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.held = map[string]map[string]T{}
+	for _, e := range entries {
+		p.of(e.Value.GetDeploymentId())[e.Key] = e.Value
+	}
+	return nil
+}
+
+func (p *published[T]) of(deploymentID string) map[string]T {
+	m, ok := p.held[deploymentID]
+	if !ok {
+		m = map[string]T{}
+		p.held[deploymentID] = m
+	}
+	return m
+}
+
+// publish makes the bucket hold what is wanted for one deployment, and no more.
+func (p *published[T]) publish(ctx context.Context, deploymentID string, sequence uint64, wanted map[string]T) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	held := p.of(deploymentID)
+	for key, value := range wanted {
+		if old, ok := held[key]; ok {
+			p.stamp(value, old.GetSequence())
+			if proto.Equal(old, value) {
+				continue
+			}
+		}
+		p.stamp(value, sequence)
+		if _, err := p.bucket.Put(ctx, key, value); err != nil {
+			return fmt.Errorf("writing %s: %w", key, err)
+		}
+		held[key] = value
+	}
+	for key := range held {
+		if _, ok := wanted[key]; ok {
+			continue
+		}
+		if _, err := p.bucket.Delete(ctx, key); err != nil {
+			return fmt.Errorf("deleting %s: %w", key, err)
+		}
+		delete(held, key)
+	}
+	if len(held) == 0 {
+		delete(p.held, deploymentID)
+	}
+	return nil
+}
+
+// deployments are the ids that something is published for.
+func (v *views) deployments() []string {
+	ids := map[string]bool{}
+	for _, m := range []interface{ each(func(string)) }{v.desired, v.targets} {
+		m.each(func(id string) { ids[id] = true })
+	}
+	out := make([]string, 0, len(ids))
+	for id := range ids {
+		out = append(out, strings.Clone(id))
+	}
+	return out
+}
+
+func (p *published[T]) each(visit func(string)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id := range p.held {
+		visit(id)
+	}
+}
