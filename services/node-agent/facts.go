@@ -1,0 +1,90 @@
+package nodeagent
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/slipway-paas/slipway/libs/eventstore"
+)
+
+const (
+	// factsWaiting bounds the facts that could not be recorded yet; when it is
+	// reached the agent waits rather than act unrecorded.
+	factsWaiting = 1024
+	flushTime    = 3 * time.Second
+)
+
+// factQueue records facts one after the other, in the order they were seen, each
+// until it is taken.
+type factQueue struct {
+	store   Facts
+	log     *slog.Logger
+	metrics *metrics
+	waiting chan eventstore.Event
+}
+
+func newFactQueue(store Facts, log *slog.Logger, m *metrics) *factQueue {
+	return &factQueue{store: store, log: log, metrics: m, waiting: make(chan eventstore.Event, factsWaiting)}
+}
+
+// record queues a fact; it fails only when ctx ends first.
+func (q *factQueue) record(ctx context.Context, e eventstore.Event) error {
+	select {
+	case q.waiting <- e:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (q *factQueue) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case e := <-q.waiting:
+			// A fact in hand is recorded even as ctx ends, within the flush's time.
+			q.untilRecorded(ctx, e)
+		}
+	}
+}
+
+func (q *factQueue) untilRecorded(ctx context.Context, e eventstore.Event) {
+	pause := backoff.NewExponentialBackOff()
+	pause.InitialInterval, pause.MaxInterval = 50*time.Millisecond, 5*time.Second
+	for {
+		attempt, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTime)
+		_, err := q.store.Record(attempt, e)
+		cancel()
+		if err == nil {
+			q.metrics.facts.WithLabelValues(e.Type()).Inc()
+			return
+		}
+		if ctx.Err() != nil {
+			q.log.Warn("a fact is left unrecorded; it will be seen again at the next start", "fact", e.ID, "error", err)
+			return
+		}
+		q.log.Warn("a fact could not be recorded; trying again", "fact", e.ID, "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause.NextBackOff()):
+		}
+	}
+}
+
+// flush records what is still queued when the agent ends, within a short time.
+func (q *factQueue) flush() {
+	ctx, cancel := context.WithTimeout(context.Background(), flushTime)
+	defer cancel()
+	for ctx.Err() == nil {
+		select {
+		case e := <-q.waiting:
+			q.untilRecorded(ctx, e)
+		default:
+			return
+		}
+	}
+}

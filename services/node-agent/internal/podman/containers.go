@@ -1,0 +1,302 @@
+package podman
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/containers/podman/v5/libpod/define"
+	"github.com/containers/podman/v5/pkg/bindings/containers"
+	"github.com/containers/podman/v5/pkg/errorhandling"
+	"go.opentelemetry.io/otel/attribute"
+
+	"github.com/slipway-paas/slipway/services/node-agent/runtime"
+)
+
+// creatingGrace is how long a leased namespace may be without a container.
+const creatingGrace = time.Minute
+
+// List implements runtime.Runtime. It also lets go of namespaces whose container
+// went while nobody watched.
+func (p *Podman) List(ctx context.Context) (_ []runtime.Container, err error) {
+	ctx, end := p.call(ctx, "list")
+	defer end(&err)
+	before := time.Now().Add(-creatingGrace)
+	all := true
+	found, err := containers.List(ctx, &containers.ListOptions{
+		All: &all, Filters: map[string][]string{"label": {runtime.LabelOwner + "=" + p.owner}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	list := make([]runtime.Container, 0, len(found))
+	ours := make(map[string]string, len(found))
+	for _, c := range found {
+		ours[c.ID] = c.Labels[labelNamespace]
+		name := ""
+		if len(c.Names) > 0 {
+			name = c.Names[0]
+		}
+		list = append(list, runtime.Container{
+			ID: c.ID, Name: name, ImageID: c.ImageID, State: stateOf(c.State), Labels: c.Labels,
+		})
+	}
+	p.remember(ours, before)
+	return list, nil
+}
+
+// remember notes whose containers are ours, and lets go of namespaces that none has.
+func (p *Podman) remember(ours map[string]string, before time.Time) {
+	p.mu.Lock()
+	keep := map[string]bool{}
+	for name := range p.creating {
+		keep[name] = true
+	}
+	for id, name := range ours {
+		p.ours[id] = name
+		keep[name] = true
+	}
+	p.mu.Unlock()
+	if p.pool != nil {
+		p.pool.Retain(keep, before)
+	}
+}
+
+// mustBeOurs fails with ErrNotFound for a container that is gone or another owner's.
+func (p *Podman) mustBeOurs(ctx context.Context, id string) error {
+	p.mu.Lock()
+	_, known := p.ours[id]
+	p.mu.Unlock()
+	if known {
+		return nil
+	}
+	c, err := p.inspect(ctx, id)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ours[c.ID] = c.Labels[labelNamespace]
+	return nil
+}
+
+func stateOf(s string) runtime.State {
+	switch s {
+	case "running", "paused", "stopping":
+		return runtime.StateRunning
+	case "created", "configured", "initialized":
+		return runtime.StateCreated
+	default:
+		return runtime.StateExited
+	}
+}
+
+// Inspect implements runtime.Runtime.
+func (p *Podman) Inspect(ctx context.Context, id string) (_ runtime.Container, err error) {
+	ctx, end := p.call(ctx, "inspect", attribute.String("container.id", id))
+	defer end(&err)
+	return p.inspect(ctx, id)
+}
+
+func (p *Podman) inspect(ctx context.Context, id string) (runtime.Container, error) {
+	data, err := containers.Inspect(ctx, id, nil)
+	if err != nil {
+		return runtime.Container{}, notFound(err)
+	}
+	if data.Config == nil || data.Config.Labels[runtime.LabelOwner] != p.owner {
+		return runtime.Container{}, runtime.ErrNotFound
+	}
+	c := runtime.Container{
+		ID: data.ID, Name: data.Name, ImageID: data.Image, Labels: data.Config.Labels,
+		State: stateOf(data.State.Status), ExitCode: int(data.State.ExitCode),
+		StartedAt: data.State.StartedAt, FinishedAt: data.State.FinishedAt, OOMKilled: data.State.OOMKilled,
+	}
+	if c.State == runtime.StateRunning {
+		c.Address = p.addressOf(data)
+	}
+	if c.State == runtime.StateExited && !c.OOMKilled && c.ExitCode != 0 {
+		killed, err := kernelOOMKilled(c.ID, c.StartedAt)
+		if err != nil {
+			p.log.DebugContext(ctx, "the kernel's log cannot be read; out-of-memory may show as a plain kill", "error", err)
+		}
+		c.OOMKilled = killed
+	}
+	return c, nil
+}
+
+func (p *Podman) addressOf(data *define.InspectContainerData) string {
+	port := data.Config.Labels[labelPort]
+	if ip := data.Config.Labels[labelIP]; ip != "" {
+		return address(ip, port)
+	}
+	if data.NetworkSettings == nil {
+		return ""
+	}
+	if p.publish {
+		for _, bound := range data.NetworkSettings.Ports[port+"/tcp"] {
+			return address(bound.HostIP, bound.HostPort)
+		}
+		return ""
+	}
+	if n := data.NetworkSettings.Networks[p.bridge]; n != nil {
+		return address(n.IPAddress, port)
+	}
+	return address(data.NetworkSettings.IPAddress, port)
+}
+
+// Create implements runtime.Runtime.
+func (p *Podman) Create(ctx context.Context, s runtime.Spec) (_ string, err error) {
+	ctx, end := p.call(ctx, "create", attribute.String("container.name", s.Name))
+	defer end(&err)
+	attached, err := p.attach(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer p.created(attached.namespace)
+	generator := p.specFor(s, attached)
+	made, err := containers.CreateWithSpec(ctx, generator, nil)
+	if nameTaken(err) {
+		if err = p.removeNamed(ctx, s.Name); err == nil {
+			made, err = containers.CreateWithSpec(ctx, generator, nil)
+		}
+	}
+	if err != nil {
+		p.release(attached.namespace)
+		return "", err
+	}
+	p.mu.Lock()
+	p.ours[made.ID] = attached.namespace
+	p.mu.Unlock()
+	return made.ID, nil
+}
+
+// attach gives the container its network: a namespace from the pool, or Podman's
+// bridge when there is no pool or it has none to give.
+func (p *Podman) attach(ctx context.Context) (network, error) {
+	if p.pool != nil {
+		lease, err := p.pool.Lease(ctx)
+		if err == nil {
+			p.mu.Lock()
+			p.creating[lease.Name] = true
+			p.mu.Unlock()
+			return network{namespace: lease.Name, path: lease.Path, ip: lease.IP}, nil
+		}
+		p.log.WarnContext(ctx, "no network namespace from the pool; using Podman's bridge", "error", err)
+	}
+	return network{}, p.ensureBridge(ctx)
+}
+
+func (p *Podman) created(namespace string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.creating, namespace)
+}
+
+func (p *Podman) release(namespace string) {
+	if p.pool != nil && namespace != "" {
+		p.pool.Release(namespace)
+	}
+}
+
+// removeNamed clears the way for a new container: only one of ours may go.
+func (p *Podman) removeNamed(ctx context.Context, name string) error {
+	old, err := p.inspect(ctx, name)
+	if errors.Is(err, runtime.ErrNotFound) {
+		return fmt.Errorf("the name %q is taken by a container that is not ours", name)
+	}
+	if err != nil {
+		return err
+	}
+	return p.remove(ctx, old.ID)
+}
+
+// Start implements runtime.Runtime.
+func (p *Podman) Start(ctx context.Context, id string) (_ runtime.Started, err error) {
+	ctx, end := p.call(ctx, "start", attribute.String("container.id", id))
+	defer end(&err)
+	if err := p.mustBeOurs(ctx, id); err != nil {
+		return runtime.Started{}, err
+	}
+	if err := containers.Start(ctx, id, nil); err != nil {
+		return runtime.Started{}, notFound(err)
+	}
+	data, err := containers.Inspect(ctx, id, nil)
+	if err != nil {
+		return runtime.Started{}, notFound(err)
+	}
+	return runtime.Started{Address: p.addressOf(data), StartedAt: data.State.StartedAt}, nil
+}
+
+// Stop implements runtime.Runtime.
+func (p *Podman) Stop(ctx context.Context, id string, grace time.Duration) (err error) {
+	ctx, end := p.callWithin(ctx, grace+callTime, "stop", attribute.String("container.id", id))
+	defer end(&err)
+	if err := p.mustBeOurs(ctx, id); err != nil {
+		return ignoreGone(err)
+	}
+	// Podman counts whole seconds; round up, so that no app gets less than it was told.
+	seconds := uint((grace + time.Second - 1) / time.Second)
+	err = containers.Stop(ctx, id, &containers.StopOptions{Timeout: &seconds})
+	if errors.Is(notFound(err), runtime.ErrNotFound) || status(err) == http.StatusNotModified {
+		return nil
+	}
+	if err != nil {
+		// Podman refuses to stop what was never started; then nothing runs.
+		if c, lookErr := p.inspect(ctx, id); lookErr == nil && c.State != runtime.StateRunning {
+			return nil
+		}
+	}
+	return err
+}
+
+// Remove implements runtime.Runtime.
+func (p *Podman) Remove(ctx context.Context, id string) (err error) {
+	ctx, end := p.call(ctx, "remove", attribute.String("container.id", id))
+	defer end(&err)
+	return p.remove(ctx, id)
+}
+
+func (p *Podman) remove(ctx context.Context, id string) error {
+	if err := p.mustBeOurs(ctx, id); err != nil {
+		return ignoreGone(err)
+	}
+	yes, now := true, uint(0)
+	_, err := containers.Remove(ctx, id, &containers.RemoveOptions{Force: &yes, Ignore: &yes, Volumes: &yes, Timeout: &now})
+	if err != nil && !errors.Is(notFound(err), runtime.ErrNotFound) {
+		return err
+	}
+	p.forget(id)
+	return nil
+}
+
+func (p *Podman) forget(id string) {
+	p.mu.Lock()
+	namespace := p.ours[id]
+	delete(p.ours, id)
+	p.mu.Unlock()
+	p.release(namespace)
+}
+
+func ignoreGone(err error) error {
+	if errors.Is(err, runtime.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+func status(err error) int {
+	var model *errorhandling.ErrorModel
+	if errors.As(err, &model) {
+		return model.ResponseCode
+	}
+	return 0
+}
+
+func notFound(err error) error {
+	if status(err) == http.StatusNotFound {
+		return fmt.Errorf("%w: %w", runtime.ErrNotFound, err)
+	}
+	return err
+}

@@ -1,0 +1,59 @@
+package podman
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	podmannet "github.com/containers/podman/v5/pkg/bindings/network"
+	"golang.org/x/sys/unix"
+)
+
+// RemoveBridge removes the network that Podman manages for this agent, if there is
+// one. Containers must be gone.
+func (p *Podman) RemoveBridge(ctx context.Context) (err error) {
+	ctx, end := p.call(ctx, "remove network")
+	defer end(&err)
+	exists, err := podmannet.Exists(ctx, p.bridge, nil)
+	if err != nil || !exists {
+		return err
+	}
+	_, err = podmannet.Remove(ctx, p.bridge, nil)
+	return err
+}
+
+// Purge removes what this Podman keeps outside of its storage root, and lets go of the
+// mounts inside, so that the root can be deleted. Containers must be gone and Podman
+// closed.
+func (p *Podman) Purge() error {
+	if err := p.unmount(); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(p.run); err != nil {
+		return fmt.Errorf("remove Podman's run directory: %w", err)
+	}
+	return nil
+}
+
+func (p *Podman) unmount() error {
+	text, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		return fmt.Errorf("read the mounts: %w", err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	slices.Reverse(lines) // innermost first
+	var errs []error
+	for _, line := range lines {
+		fields := strings.Fields(line)
+		if len(fields) < 2 || !(strings.HasPrefix(fields[1], p.root+"/") || strings.HasPrefix(fields[1], p.run+"/")) {
+			continue
+		}
+		if err := unix.Unmount(fields[1], unix.MNT_DETACH); err != nil {
+			errs = append(errs, fmt.Errorf("unmount %s: %w", fields[1], err))
+		}
+	}
+	return errors.Join(errs...)
+}
