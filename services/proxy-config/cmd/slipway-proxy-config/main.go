@@ -1,0 +1,40 @@
+// Command slipway-proxy-config writes the routes that edges serve, and records
+// when they do.
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/slipway-paas/slipway/libs/eventstore/jetstream"
+	"github.com/slipway-paas/slipway/libs/natsconn"
+	"github.com/slipway-paas/slipway/libs/service"
+	proxyconfig "github.com/slipway-paas/slipway/services/proxy-config"
+)
+
+// version is set by the build.
+var version = "dev"
+
+type settings struct {
+	service.Settings
+	proxyconfig.Config
+}
+
+func main() {
+	c := settings{Config: proxyconfig.DefaultConfig()}
+	service.Main("slipway-proxy-config", version, &c, func(_ context.Context, p *service.Process) error {
+		nc, js, err := p.NATS(natsconn.RolePlatform)
+		if err != nil {
+			return err
+		}
+		s, err := proxyconfig.New(c.Config, proxyconfig.Deps{
+			Store: jetstream.New(js, p.Log), NATS: nc, JetStream: js,
+			Registry: p.Observer.Registry, Now: time.Now, Log: p.Log,
+		})
+		if err != nil {
+			return err
+		}
+		p.Add("proxy-config", s)
+		return nil
+	})
+}

@@ -1,0 +1,141 @@
+package edge
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/slipway-paas/slipway/services/proxy-config/edge/module"
+)
+
+// object keeps Caddy's configuration readable as what it is: JSON.
+type object = map[string]any
+
+// idleTimeout of connections to apps. It is shorter than the keep-alive of the
+// usual app servers (gunicorn 2 s, Node and uvicorn 5 s), so that the edge closes
+// an idle connection before the app does: a POST never meets one just closed.
+const idleTimeout = "1500ms"
+
+// caddyConfig is all that Caddy is told. It stays the same for the life of the
+// process: what changes with routes is in the table.
+func caddyConfig(c Config, tracing bool) ([]byte, error) {
+	servers := object{
+		"http":    server(c.HTTP, false, appRoutes(tracing)),
+		"metrics": metricsServer(c.Metrics),
+	}
+	if c.HTTPS != "" {
+		servers["https"] = server(c.HTTPS, true, appRoutes(tracing))
+	}
+	config, err := json.Marshal(object{
+		"admin":   object{"disabled": true, "config": object{"persist": false}},
+		"storage": object{"module": "file_system", "root": filepath.Join(c.DataDir, "caddy")},
+		"logging": object{"logs": object{"default": object{
+			"level":   strings.ToUpper(c.LogLevel),
+			"writer":  object{"output": "stderr"},
+			"encoder": object{"format": "json", "time_key": "time", "time_format": "rfc3339_nano", "level_format": "upper"},
+			// A flood of failing requests must not become a flood of lines.
+			"sampling": object{"interval": 1_000_000_000, "first": 20, "thereafter": 1000},
+			"exclude":  []string{"http.log.access"},
+		}}},
+		"apps": object{
+			"http": object{
+				"grace_period": c.Grace.String(),
+				"metrics":      object{},
+				"servers":      servers,
+			},
+			"tls": object{"automation": object{
+				"on_demand": object{"permission": object{"module": module.Permission}},
+				"policies":  []object{{"on_demand": true, "issuers": []object{{"module": "internal"}}}},
+			}},
+			"pki": object{"certificate_authorities": object{"local": object{
+				"name": "Slipway Local Authority", "install_trust": false,
+			}}},
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("encoding Caddy's configuration: %w", err)
+	}
+	return config, nil
+}
+
+func server(listen string, tls bool, routes []object) object {
+	s := object{
+		"listen":              []string{listen},
+		"protocols":           []string{"h1"},
+		"listener_wrappers":   []object{{"wrapper": module.Listener}},
+		"read_header_timeout": "10s",
+		"idle_timeout":        "2m",
+		"max_header_bytes":    64 << 10,
+		// Both ports serve: no redirect from one to the other.
+		"automatic_https": object{"disable": true},
+		"routes":          routes,
+		"errors":          object{"routes": []object{{"handle": []object{answerRequestID(), {"handler": module.HandlerErrors}}}}},
+	}
+	if tls {
+		s["protocols"] = []string{"h1", "h2"}
+		s["tls_connection_policies"] = []object{{}}
+	}
+	return s
+}
+
+// appRoutes is the one chain that every request for an app takes.
+func appRoutes(tracing bool) []object {
+	chain := []object{{"handler": module.HandlerIDs, "traceparent": !tracing}}
+	if tracing {
+		chain = append(chain, object{"handler": "tracing", "span": "{http.request.method}"})
+	}
+	chain = append(chain,
+		answerRequestID(),
+		object{"handler": module.HandlerRoute},
+		reverseProxy(),
+	)
+	return []object{{"handle": chain}}
+}
+
+// answerRequestID gives the id to the client too, unless the app answered one.
+func answerRequestID() object {
+	return object{"handler": "headers", "response": object{
+		"require":  object{"headers": object{"X-Request-Id": nil}},
+		"set":      object{"X-Request-Id": []string{"{http.request.header.X-Request-Id}"}},
+		"deferred": true,
+	}}
+}
+
+func reverseProxy() object {
+	return object{
+		"handler":           "reverse_proxy",
+		"dynamic_upstreams": object{"source": module.Upstreams},
+		"load_balancing": object{
+			"selection_policy": object{"policy": "least_conn"},
+			// Caddy repeats any request that found no connection, and after that only
+			// GETs; never after try_duration, so that a slow failure stays single.
+			"retries":      5,
+			"try_duration": "3s",
+			"try_interval": "10ms",
+		},
+		"transport": object{
+			"protocol":                "http",
+			"versions":                []string{"1.1"},
+			"dial_timeout":            "2s",
+			"response_header_timeout": "5m",
+			"compression":             false,
+			"network_proxy":           object{"from": "none"},
+			"keep_alive":              object{"max_idle_conns_per_host": 256, "idle_timeout": idleTimeout},
+		},
+	}
+}
+
+func metricsServer(listen string) object {
+	return object{
+		"listen":              []string{listen},
+		"protocols":           []string{"h1"},
+		"read_header_timeout": "5s",
+		"automatic_https":     object{"disable": true},
+		"routes": []object{
+			{"match": []object{{"path": []string{"/metrics"}}}, "handle": []object{{"handler": "metrics"}}},
+			{"match": []object{{"path": []string{"/ready"}}}, "handle": []object{{"handler": module.HandlerReady}}},
+			{"handle": []object{{"handler": "static_response", "status_code": 404}}},
+		},
+	}
+}

@@ -1,0 +1,90 @@
+package edge
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/slipway-paas/slipway/libs/subjects"
+)
+
+// Config is what slipway-edge is told: flags, SLIPWAY_… variables or YAML.
+type Config struct {
+	NATS      string        `koanf:"nats" default:"nats://127.0.0.1:4222" usage:"NATS server the routes come from, nats://host:port"`
+	NATSCreds string        `koanf:"nats-creds" usage:"file with the edge's NATS key (nkey seed)"`
+	HTTP      string        `koanf:"http" default:":8000" usage:"host:port for HTTP"`
+	HTTPS     string        `koanf:"https" default:":8443" usage:"host:port for HTTPS; empty serves none"`
+	DataDir   string        `koanf:"data-dir" default:".slipway/edge" usage:"directory for certificates and the copy of the route table"`
+	Metrics   string        `koanf:"metrics" default:"127.0.0.1:9464" usage:"loopback host:port for /metrics and /ready"`
+	EdgeID    string        `koanf:"edge-id" usage:"name of this edge, unique among edges; made at start when empty"`
+	LogLevel  string        `koanf:"log-level" default:"info" usage:"debug, info, warn or error"`
+	Grace     time.Duration `koanf:"grace" default:"10s" usage:"how long requests may take to finish after SIGTERM"`
+}
+
+// Validate says what to correct, all of it.
+func (c Config) Validate() error {
+	var errs []error
+	listen := func(name, value string) {
+		if _, port, err := net.SplitHostPort(value); err != nil || port == "" {
+			errs = append(errs, fmt.Errorf("--%s: %q must be host:port or :port", name, value))
+		}
+	}
+	listen("http", c.HTTP)
+	if c.HTTPS != "" {
+		listen("https", c.HTTPS)
+	}
+	listen("metrics", c.Metrics)
+	if host, _, err := net.SplitHostPort(c.Metrics); err == nil && !loopback(host) {
+		errs = append(errs, fmt.Errorf("--metrics: %q must be on the loopback interface, e.g. 127.0.0.1:9464", c.Metrics))
+	}
+	if c.NATS == "" {
+		errs = append(errs, errors.New("--nats: the URL of the NATS server is missing"))
+	}
+	if c.DataDir == "" {
+		errs = append(errs, errors.New("--data-dir: a directory is missing"))
+	}
+	if c.EdgeID != "" && !subjects.ValidToken(c.EdgeID) {
+		errs = append(errs, fmt.Errorf("--edge-id: %q may hold letters, digits, hyphens and underscores only", c.EdgeID))
+	}
+	switch strings.ToLower(c.LogLevel) {
+	case "debug", "info", "warn", "error":
+	default:
+		errs = append(errs, fmt.Errorf("--log-level: %q is none of debug, info, warn, error", c.LogLevel))
+	}
+	if c.Grace <= 0 || c.Grace > 10*time.Minute {
+		errs = append(errs, fmt.Errorf("--grace: %s must be above 0 and at most 10m", c.Grace))
+	}
+	return errors.Join(errs...)
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// edgeID is the configured one or a new one: an edge keeps nothing across
+// restarts that would need its old name.
+func (c Config) edgeID() (string, error) {
+	if c.EdgeID != "" {
+		return c.EdgeID, nil
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return "", fmt.Errorf("making an edge id: %w", err)
+	}
+	return "edge-" + id.String(), nil
+}
+
+// logLevel is the variable that all services share; config.Load leaves it alone.
+func logLevel(environ []string) string {
+	for _, entry := range environ {
+		if level, ok := strings.CutPrefix(entry, "SLIPWAY_LOG_LEVEL="); ok {
+			return level
+		}
+	}
+	return ""
+}

@@ -1,0 +1,67 @@
+// Package module holds the Caddy modules of the edge. They are given the live
+// table when they are registered, so that Caddy's configuration never changes
+// while routes do.
+package module
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/slipway-paas/slipway/services/proxy-config/edge/pages"
+	"github.com/slipway-paas/slipway/services/proxy-config/edge/table"
+)
+
+// Names of the modules in Caddy's configuration.
+const (
+	// HandlerIDs gives each request its id and trace context.
+	HandlerIDs = "slipway_ids"
+	// HandlerRoute answers for hosts that cannot be served and lets the others by.
+	HandlerRoute = "slipway_route"
+	// HandlerErrors answers when proxying failed.
+	HandlerErrors = "slipway_errors"
+	// HandlerReady says whether the edge has a table to serve from.
+	HandlerReady = "slipway_ready"
+	// Upstreams gives the reverse proxy a route's instances.
+	Upstreams = "slipway"
+	// Permission lets on-demand TLS make certificates for hosts in the table.
+	Permission = "slipway"
+	// Listener counts open connections.
+	Listener = "slipway_count"
+)
+
+// Deps are what the modules work on.
+type Deps struct {
+	Table *table.Table
+	Pages *pages.Writer
+	Conns *Conns
+	// Connected reports whether the control plane is there.
+	Connected func() bool
+}
+
+// Register makes the modules known to Caddy, once in a process.
+func Register(d Deps) {
+	for _, m := range []caddy.Module{
+		&IDs{}, &Route{deps: d}, &Errors{deps: d}, &Ready{deps: d},
+		&UpstreamSource{table: d.Table}, &CertPermission{table: d.Table}, &CountConns{conns: d.Conns},
+	} {
+		caddy.RegisterModule(m)
+	}
+}
+
+// registerOnce tolerates that both listeners' handlers share one figure.
+func registerOnce[C prometheus.Collector](registry prometheus.Registerer, c C) (C, error) {
+	err := registry.Register(c)
+	var already prometheus.AlreadyRegisteredError
+	if errors.As(err, &already) {
+		if existing, ok := already.ExistingCollector.(C); ok {
+			return existing, nil
+		}
+	}
+	if err != nil {
+		return c, fmt.Errorf("registering a metric: %w", err)
+	}
+	return c, nil
+}
