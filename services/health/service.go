@@ -1,0 +1,126 @@
+// Package health asks every instance whether it answers and tells the log when
+// that changes. What to probe is the view VIEW_instances; each result goes to the
+// short-lived stream PROBES, only changes become events.
+package health
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	healthv1 "github.com/slipway-paas/slipway/gen/slipway/health/v1"
+	"github.com/slipway-paas/slipway/libs/eventstore"
+	"github.com/slipway-paas/slipway/libs/subjects"
+	"github.com/slipway-paas/slipway/libs/view"
+)
+
+// reopenAfter is between attempts to open the view of instances.
+const reopenAfter = time.Second
+
+// Recorder takes facts; every eventstore.Store is one.
+type Recorder interface {
+	Record(ctx context.Context, e eventstore.Event) (sequence uint64, err error)
+}
+
+// Deps are what the service works with.
+type Deps struct {
+	Store     Recorder
+	NATS      *nats.Conn
+	JetStream jetstream.JetStream
+	Log       *slog.Logger
+}
+
+// Service probes the instances of all nodes.
+type Service struct {
+	config   Config
+	js       jetstream.JetStream
+	recorder Recorder
+	probe    func(ctx context.Context, target *healthv1.Target, timeout time.Duration) (ok bool, reason string)
+	publish  func(subject string, data []byte) error
+	log      *slog.Logger
+
+	// slots bounds the probes under way.
+	slots chan struct{}
+	// watching is touched only by the goroutine that handles the view.
+	watching map[string]*watched
+	running  sync.WaitGroup
+	ready    atomic.Bool
+}
+
+// New returns a service that does nothing until Run.
+func New(config Config, deps Deps) (*Service, error) {
+	config, err := config.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if deps.Store == nil || deps.NATS == nil || deps.JetStream == nil || deps.Log == nil {
+		return nil, errors.New("health: needs the event store, NATS, JetStream and a logger")
+	}
+	return &Service{
+		config:   config,
+		js:       deps.JetStream,
+		recorder: deps.Store,
+		probe:    newHTTPProber().probe,
+		publish:  deps.NATS.Publish,
+		log:      deps.Log,
+		slots:    make(chan struct{}, config.Concurrency),
+		watching: make(map[string]*watched),
+	}, nil
+}
+
+// Run probes until ctx ends; then it returns nil, all probes stopped.
+func (s *Service) Run(ctx context.Context) error {
+	targets, ok := s.open(ctx)
+	if !ok {
+		return nil
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer s.running.Wait()
+	defer cancel()
+	defer s.ready.Store(false)
+	err := targets.Watch(ctx, ">", func(_ context.Context, c view.Change[*healthv1.Target]) error {
+		if c.Deleted {
+			s.unset(c.Key)
+			return nil
+		}
+		s.set(ctx, c.Key, c.Value)
+		return nil
+	}, func() { s.ready.Store(true) })
+	if err != nil {
+		return fmt.Errorf("watch the view of instances: %w", err)
+	}
+	return nil
+}
+
+// open opens the view, waiting for the one who makes it. It returns false when ctx
+// has ended.
+func (s *Service) open(ctx context.Context) (*view.View[*healthv1.Target], bool) {
+	for {
+		targets, err := view.Open(ctx, s.js, subjects.BucketInstances,
+			func() *healthv1.Target { return &healthv1.Target{} }, view.WithLog(s.log))
+		if err == nil {
+			return targets, true
+		}
+		s.log.WarnContext(ctx, "the view of instances is not there yet", "error", err)
+		select {
+		case <-ctx.Done():
+			return nil, false
+		case <-time.After(reopenAfter):
+		}
+	}
+}
+
+// Ready returns nil when every instance known is under watch.
+func (s *Service) Ready() error {
+	if !s.ready.Load() {
+		return errors.New("health has not read the view of instances yet")
+	}
+	return nil
+}
