@@ -1,0 +1,209 @@
+// Package apidoc makes /openapi.json: the document generated from the schema,
+// completed with what the schema language cannot say: status codes, problems,
+// nulls, the bearer token, and the paths that are no RPCs.
+package apidoc
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"sigs.k8s.io/yaml"
+
+	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
+)
+
+type object = map[string]any
+
+// Build completes the generated document (YAML) and returns it as JSON. It fails
+// when the generated document lacks a path that it must complete.
+func Build(generated []byte, version string) ([]byte, error) {
+	var doc object
+	if err := yaml.Unmarshal(generated, &doc); err != nil {
+		return nil, fmt.Errorf("read the generated OpenAPI document: %w", err)
+	}
+	paths, ok := doc["paths"].(object)
+	if !ok {
+		return nil, fmt.Errorf("the generated OpenAPI document has no paths")
+	}
+	info, _ := doc["info"].(object)
+	if info == nil {
+		info = object{"title": "Slipway"}
+	}
+	info["version"] = version
+	doc["info"] = info
+	doc["security"] = []any{object{"bearer": []any{}}}
+	doc["components"] = object{
+		"schemas":         schemas(),
+		"responses":       object{"Problem": object{"description": "What happened, why, and what to do (RFC 9457).", "content": object{"application/problem+json": object{"schema": ref("Problem")}}}},
+		"securitySchemes": object{"bearer": object{"type": "http", "scheme": "bearer", "description": "An access token with the scope deploy:manage."}},
+	}
+
+	for path, item := range paths {
+		for method, operation := range item.(object) {
+			op, ok := operation.(object)
+			if !ok {
+				continue
+			}
+			if err := complete(op, path, method); err != nil {
+				return nil, err
+			}
+		}
+	}
+	paths["/api/deploy/apps/{id}/events"] = object{"get": eventsOperation()}
+	paths["/api/v1/health"] = object{"get": healthOperation()}
+	out, err := json.Marshal(doc)
+	if err != nil {
+		return nil, fmt.Errorf("write the OpenAPI document: %w", err)
+	}
+	return out, nil
+}
+
+func ref(schema string) object { return object{"$ref": "#/components/schemas/" + schema} }
+
+func complete(op object, path, method string) error {
+	responses, ok := op["responses"].(object)
+	if !ok || responses["200"] == nil {
+		return fmt.Errorf("the generated OpenAPI document has no 200 for %s %s", method, path)
+	}
+	if op["operationId"] == "DeployService_CreateDeployment" {
+		created := responses["200"].(object)
+		created["description"] = "Created; the work goes on in the background."
+		delete(responses, "200")
+		responses["201"] = created
+	}
+	codes := []string{"401", "403", "503"}
+	if strings.Contains(path, "{id}") {
+		codes = append(codes, "404")
+	}
+	if method == "post" || method == "delete" {
+		codes = append(codes, "400", "409", "413", "415", "422", "429")
+	}
+	for _, code := range codes {
+		responses[code] = object{"$ref": "#/components/responses/Problem"}
+	}
+	return nil
+}
+
+func eventsOperation() object {
+	sequence := object{"type": "integer", "minimum": 0}
+	return object{
+		"tags":        []any{"DeployService"},
+		"operationId": "DeployService_FollowDeploymentEvents",
+		"description": "The deployment's own events as server-sent events, from the first or from after the given sequence, going on as they happen. Each has id (the sequence), event (the type) and data (CloudEvents JSON).",
+		"parameters": []any{
+			object{"name": "id", "in": "path", "required": true, "schema": object{"type": "string", "format": "uuid"}},
+			object{"name": "Last-Event-ID", "in": "header", "description": "Resume after this sequence.", "schema": sequence},
+			object{"name": "last_event_id", "in": "query", "description": "The same, for clients that cannot set headers.", "schema": sequence},
+		},
+		"responses": object{
+			"200": object{"description": "OK", "content": object{"text/event-stream": object{"schema": ref("Event")}}},
+			"400": problemRef(), "401": problemRef(), "403": problemRef(), "404": problemRef(), "429": problemRef(), "503": problemRef(),
+		},
+	}
+}
+
+func healthOperation() object {
+	answer := func(description string) object {
+		return object{"description": description, "content": object{"application/json": object{"schema": ref("Health")}}}
+	}
+	return object{
+		"tags": []any{"Health"}, "operationId": "Health_Get", "security": []any{},
+		"description": "Whether the platform is ready, service by service.",
+		"responses":   object{"200": answer("Every service is ready."), "503": answer("Some service is not.")},
+	}
+}
+
+func problemRef() object { return object{"$ref": "#/components/responses/Problem"} }
+
+// schemas describes the deploy dialect's messages from their descriptors, so that
+// messages of the same name in other packages cannot take their place.
+func schemas() object {
+	str := object{"type": "string"}
+	out := object{
+		"Problem": object{
+			"type":     "object",
+			"required": []any{"type", "title", "status", "detail", "error", "message", "code"},
+			"properties": object{
+				"type": str, "title": str, "status": object{"type": "integer"}, "detail": str, "error": str, "message": str,
+				"code":   object{"type": "string", "description": "Stable: clients may rely on it."},
+				"fields": object{"type": "array", "items": object{"type": "object", "properties": object{"field": str, "message": str}}},
+			},
+		},
+		"Health": object{
+			"type": "object", "required": []any{"status", "version", "services"},
+			"properties": object{
+				"status":   object{"type": "string", "enum": []any{"ok", "starting", "degraded"}},
+				"version":  str,
+				"services": object{"type": "object", "additionalProperties": object{"type": "boolean"}},
+			},
+		},
+		"Event": object{
+			"type": "object",
+			"properties": object{
+				"specversion": str, "id": str, "type": str, "source": str, "subject": str,
+				"time": object{"type": "string", "format": "date-time"}, "sequence": object{"type": "integer"},
+				"actor": str, "data": object{"type": "object"},
+			},
+		},
+	}
+	messages := deployv1.File_slipway_deploy_v1_deploy_proto.Messages()
+	for i := range messages.Len() {
+		m := messages.Get(i)
+		if strings.HasPrefix(string(m.Name()), "FollowDeploymentEvents") {
+			continue
+		}
+		out[string(m.Name())] = message(m)
+	}
+	return out
+}
+
+func message(m protoreflect.MessageDescriptor) object {
+	properties := object{}
+	var names []any
+	for i := range m.Fields().Len() {
+		f := m.Fields().Get(i)
+		properties[f.TextName()] = property(f)
+		names = append(names, f.TextName())
+	}
+	out := object{"type": "object", "properties": properties}
+	switch {
+	case m.Name() == "CreateDeploymentRequest":
+		out["required"] = []any{"subdomain", "image", "tier"}
+		out["additionalProperties"] = false
+	case len(names) > 0:
+		out["required"] = names
+	}
+	return out
+}
+
+func property(f protoreflect.FieldDescriptor) object {
+	switch {
+	case f.IsMap():
+		return object{"type": "object", "additionalProperties": object{"type": "string"}}
+	case f.IsList():
+		return object{"type": "array", "items": ref(string(f.Message().Name()))}
+	case f.Kind() == protoreflect.MessageKind:
+		switch name := f.Message().FullName(); name {
+		case "google.protobuf.StringValue":
+			return object{"type": "string", "nullable": true}
+		case "google.protobuf.Timestamp":
+			return object{"type": "string", "format": "date-time", "nullable": true}
+		case "google.protobuf.Int32Value", "google.protobuf.UInt32Value":
+			return object{"type": "integer", "nullable": true}
+		case "google.protobuf.Struct":
+			return object{"type": "object", "nullable": true}
+		default:
+			return ref(string(f.Message().Name()))
+		}
+	case f.Kind() == protoreflect.BoolKind:
+		return object{"type": "boolean"}
+	case f.Kind() == protoreflect.DoubleKind:
+		return object{"type": "number"}
+	case f.Kind() == protoreflect.StringKind:
+		return object{"type": "string"}
+	default:
+		return object{"type": "integer"}
+	}
+}

@@ -1,0 +1,69 @@
+// Command slipway-gateway is the only public door.
+package main
+
+import (
+	"context"
+
+	billingv1 "github.com/slipway-paas/slipway/gen/slipway/billing/v1"
+	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
+	schedulerv1 "github.com/slipway-paas/slipway/gen/slipway/scheduler/v1"
+	"github.com/slipway-paas/slipway/libs/eventstore/jetstream"
+	"github.com/slipway-paas/slipway/libs/natsconn"
+	"github.com/slipway-paas/slipway/libs/service"
+	"github.com/slipway-paas/slipway/services/gateway"
+	"github.com/slipway-paas/slipway/services/gateway/peers"
+	"github.com/slipway-paas/slipway/services/gateway/probes"
+)
+
+// version is set by the build.
+var version = "dev"
+
+type settings struct {
+	service.Settings
+	Listen    string   `koanf:"listen" default:"127.0.0.1:8080" usage:"host:port of the public API"`
+	Scheduler string   `koanf:"scheduler" default:"127.0.0.1:9101" usage:"host:port of slipway-scheduler"`
+	Identity  string   `koanf:"identity" default:"127.0.0.1:9102" usage:"host:port of slipway-identity"`
+	Billing   string   `koanf:"billing" default:"127.0.0.1:9103" usage:"host:port of slipway-billing"`
+	Services  []string `koanf:"services" usage:"readiness pages of other services, name=URL, for /api/v1/health"`
+}
+
+func main() {
+	var c settings
+	service.Main("slipway-gateway", version, &c, func(_ context.Context, p *service.Process) error {
+		_, js, err := p.NATS(natsconn.RolePlatform)
+		if err != nil {
+			return err
+		}
+		checks, err := peers.Parse(c.Services)
+		if err != nil {
+			return err
+		}
+		scheduler, err := p.Dial(c.Scheduler)
+		if err != nil {
+			return err
+		}
+		identity, err := p.Dial(c.Identity)
+		if err != nil {
+			return err
+		}
+		billing, err := p.Dial(c.Billing)
+		if err != nil {
+			return err
+		}
+		checks["scheduler"], checks["identity"], checks["billing"] = peers.GRPC(scheduler), peers.GRPC(identity), peers.GRPC(billing)
+		watch := peers.New(checks)
+		s, err := gateway.New(gateway.Config{Listen: c.Listen}, gateway.Deps{
+			Scheduler: schedulerv1.NewSchedulerServiceClient(scheduler),
+			Tiers:     billingv1.NewTierServiceClient(billing),
+			Identity:  identityv1.NewIdentityServiceClient(identity),
+			Store:     jetstream.New(js, p.Log), Probes: probes.NewJetStream(js, p.Log), Services: watch.Services,
+			Version: p.Version, Metrics: p.Observer.Registry, Tracing: p.Observer.Tracing, Log: p.Log,
+		})
+		if err != nil {
+			return err
+		}
+		p.Add("peers", watch)
+		p.Add("gateway", s)
+		return nil
+	})
+}

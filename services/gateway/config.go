@@ -1,0 +1,94 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	billingv1 "github.com/slipway-paas/slipway/gen/slipway/billing/v1"
+	healthv1 "github.com/slipway-paas/slipway/gen/slipway/health/v1"
+	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
+	schedulerv1 "github.com/slipway-paas/slipway/gen/slipway/scheduler/v1"
+	"github.com/slipway-paas/slipway/libs/eventstore"
+	"github.com/slipway-paas/slipway/services/gateway/authn"
+)
+
+// Config is what an operator of the platform can set. Zero values mean defaults.
+type Config struct {
+	// Listen is host:port of the public API, 127.0.0.1:8080 when empty.
+	Listen string
+	// Heartbeat is how often an idle event stream shows that it lives: 15 s.
+	Heartbeat time.Duration
+	// MaxStreams and MaxStreamsPerOperator bound open event streams: 1024 and 32.
+	MaxStreams, MaxStreamsPerOperator int
+}
+
+func (c Config) withDefaults() (Config, error) {
+	if c.Listen == "" {
+		c.Listen = "127.0.0.1:8080"
+	}
+	if c.Heartbeat == 0 {
+		c.Heartbeat = 15 * time.Second
+	}
+	if c.MaxStreams == 0 {
+		c.MaxStreams = 1024
+	}
+	if c.MaxStreamsPerOperator == 0 {
+		c.MaxStreamsPerOperator = 32
+	}
+	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+		return c, fmt.Errorf("listen: %q is no host:port: %w", c.Listen, err)
+	}
+	if c.Heartbeat < 0 || c.MaxStreams < 0 || c.MaxStreamsPerOperator < 0 {
+		return c, errors.New("heartbeat and limits of streams must not be negative")
+	}
+	return c, nil
+}
+
+// ProbeFeed tells of every probe of an instance until ctx ends; probes.JetStream is one.
+type ProbeFeed interface {
+	Follow(ctx context.Context, handle func(*healthv1.ProbeResult)) error
+}
+
+// Deps are what the gateway stands on.
+type Deps struct {
+	Scheduler schedulerv1.SchedulerServiceClient
+	Tiers     billingv1.TierServiceClient
+	// Identity answers for tokens; Authenticator takes its place when set.
+	Identity      identityv1.IdentityServiceClient
+	Authenticator authn.Authenticator
+	Store         eventstore.Store
+	// Probes may be nil: last_health_check then comes from events alone.
+	Probes ProbeFeed
+	// Services says which parts of the platform are ready, for GET /api/v1/health.
+	// It must answer at once.
+	Services func() map[string]bool
+	Version  string
+	// Metrics gets the gateway's figures; nil for none.
+	Metrics prometheus.Registerer
+	// Tracing says whether spans are exported: without it polls make none.
+	Tracing bool
+	// Listener is used instead of Config.Listen when set.
+	Listener net.Listener
+	Log      *slog.Logger
+	// Now is the clock; time.Now when nil.
+	Now func() time.Time
+}
+
+func (d Deps) withDefaults() (Deps, error) {
+	if d.Now == nil {
+		d.Now = time.Now
+	}
+	if d.Authenticator == nil && d.Identity != nil {
+		d.Authenticator = authn.NewTokens(d.Identity, d.Now)
+	}
+	if d.Scheduler == nil || d.Tiers == nil || d.Authenticator == nil || d.Store == nil || d.Services == nil || d.Log == nil {
+		return d, errors.New("the gateway needs clients of scheduler, tiers and identity, an event store, the services' readiness and a logger")
+	}
+	return d, nil
+}

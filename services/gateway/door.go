@@ -1,0 +1,232 @@
+package gateway
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"path"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+
+	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
+	"github.com/slipway-paas/slipway/libs/problem"
+	"github.com/slipway-paas/slipway/libs/rpc"
+	"github.com/slipway-paas/slipway/services/gateway/authn"
+)
+
+// door is the one handler of the public listener.
+type door struct {
+	log     *slog.Logger
+	guard   *authn.Guard
+	deploy  *deployServer
+	rpc     http.Handler
+	rest    http.Handler
+	mux     *http.ServeMux
+	figures *figures
+	tracing bool
+	now     func() time.Time
+}
+
+func newDoor(deploy *deployServer, guard *authn.Guard, grpc *rpc.Server, health *healthReport, document []byte, deps Deps) (*door, error) {
+	d := &door{
+		log: deps.Log, guard: guard, deploy: deploy, rpc: grpc, mux: http.NewServeMux(),
+		tracing: deps.Tracing, now: deps.Now,
+	}
+	all, err := routes()
+	if err != nil {
+		return nil, err
+	}
+	translator, err := d.translator(deploy)
+	if err != nil {
+		return nil, err
+	}
+	for _, rt := range all {
+		d.mux.Handle(rt.pattern(), d.translated(rt, translator))
+	}
+	d.mux.HandleFunc(eventsPattern, d.events)
+	d.mux.Handle("GET /api/v1/health", health)
+	d.mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		// A failed write means that the client is gone.
+		_, _ = w.Write(document)
+	})
+	d.rest = otelhttp.NewHandler(http.HandlerFunc(d.route), "http", otelhttp.WithSpanNameFormatter(func(_ string, r *http.Request) string {
+		if _, pattern := d.mux.Handler(r); pattern != "" {
+			return pattern
+		}
+		return r.Method
+	}))
+	if d.figures, err = newFigures(deps.Metrics); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// Headers of every answer; shared, never changed.
+var (
+	headerNosniff = []string{"nosniff"}
+	headerNoStore = []string{"no-store"}
+	headerCSP     = []string{"default-src 'none'; frame-ancestors 'none'"}
+	headerJSON    = []string{"application/json"}
+)
+
+// ServeHTTP answers gRPC and REST.
+func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+		d.serveGRPC(w, r)
+		return
+	}
+	id := idOf(r.Header)
+	h := w.Header()
+	h[requestIDHeader] = []string{id}
+	h["X-Content-Type-Options"] = headerNosniff
+	h["Cache-Control"] = headerNoStore
+	h["Content-Security-Policy"] = headerCSP
+
+	begun := d.now()
+	if !d.tracing && r.Method == http.MethodGet {
+		if deployment, ok := statusPath(r.URL.Path); ok {
+			if d.poll(w, r, deployment) {
+				d.figures.polled(d.now().Sub(begun))
+				return
+			}
+		}
+	}
+	counted := &answer{ResponseWriter: w}
+	defer func() {
+		if panicked := recover(); panicked != nil {
+			d.panicked(counted, r, id, panicked)
+		}
+		_, pattern := d.mux.Handler(r)
+		d.figures.observe(pattern, counted.status(), d.now().Sub(begun))
+	}()
+	d.rest.ServeHTTP(counted, r.WithContext(context.WithValue(r.Context(), requestIDKey{}, id)))
+}
+
+func (d *door) panicked(w *answer, r *http.Request, id string, panicked any) {
+	if panicked == http.ErrAbortHandler {
+		panic(panicked)
+	}
+	d.log.ErrorContext(r.Context(), "a handler panicked", "method", r.Method, "path", r.URL.Path, "request_id", id, "panic", panicked, "stack", string(debug.Stack()))
+	if w.code == 0 {
+		internal().Write(w)
+		return
+	}
+	// Half an answer must not look like a whole one.
+	panic(http.ErrAbortHandler)
+}
+
+// internal says no more than that it was our fault.
+func internal() *problem.Error {
+	return &problem.Error{Status: http.StatusInternalServerError, Code: problem.CodeInternal, Message: "Something went wrong on our side; it has been logged."}
+}
+
+func (d *door) serveGRPC(w http.ResponseWriter, r *http.Request) {
+	// Streams may be longer than what bounds a request; gRPC has its own deadlines.
+	rc := http.NewResponseController(w)
+	if err := rc.SetReadDeadline(time.Time{}); err != nil {
+		d.log.WarnContext(r.Context(), "a stream keeps its deadline", "error", err)
+	}
+	if err := rc.SetWriteDeadline(time.Time{}); err != nil {
+		d.log.WarnContext(r.Context(), "a stream keeps its deadline", "error", err)
+	}
+	d.rpc.ServeHTTP(w, r)
+}
+
+// route finds the handler; paths and methods that there are not get a problem too.
+func (d *door) route(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != path.Clean(r.URL.Path) {
+		d.fail(w, r, noSuchPath())
+		return
+	}
+	handler, pattern := d.mux.Handler(r)
+	if pattern != "" {
+		d.mux.ServeHTTP(w, r)
+		return
+	}
+	refusal := &refused{header: http.Header{}}
+	handler.ServeHTTP(refusal, r)
+	if refusal.code != http.StatusMethodNotAllowed {
+		d.fail(w, r, noSuchPath())
+		return
+	}
+	allow := refusal.header.Get("Allow")
+	w.Header().Set("Allow", allow)
+	d.fail(w, r, &problem.Error{
+		Status: http.StatusMethodNotAllowed, Code: "method_not_allowed",
+		Message: "This path does not take that method; use " + allow + ".",
+	})
+}
+
+func noSuchPath() error {
+	return problem.NotFound("There is nothing at this path; GET /openapi.json lists what there is.")
+}
+
+// refused takes the mux's own refusal, of which only code and Allow are used.
+type refused struct {
+	header http.Header
+	code   int
+}
+
+func (r *refused) Header() http.Header         { return r.header }
+func (r *refused) WriteHeader(code int)        { r.code = code }
+func (r *refused) Write(b []byte) (int, error) { return len(b), nil }
+
+// answer notes the status that was sent.
+type answer struct {
+	http.ResponseWriter
+	code int
+}
+
+func (a *answer) WriteHeader(code int) {
+	if a.code == 0 {
+		a.code = code
+	}
+	a.ResponseWriter.WriteHeader(code)
+}
+
+func (a *answer) Write(b []byte) (int, error) {
+	if a.code == 0 {
+		a.code = http.StatusOK
+	}
+	return a.ResponseWriter.Write(b)
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+func (a *answer) status() int {
+	if a.code == 0 {
+		return http.StatusOK
+	}
+	return a.code
+}
+
+// statusPath takes the id out of /api/deploy/apps/{id}/status.
+func statusPath(p string) (id string, ok bool) {
+	const before, after = "/api/deploy/apps/", "/status"
+	if len(p) != len(before)+36+len(after) || !strings.HasPrefix(p, before) || !strings.HasSuffix(p, after) {
+		return "", false
+	}
+	return p[len(before) : len(before)+36], true
+}
+
+// poll answers a status poll with JSON made when the status changed. It reports
+// whether it answered: what is not plain success takes the common way.
+func (d *door) poll(w http.ResponseWriter, r *http.Request, id string) bool {
+	principal, err := d.guard.Authorize(r.Context(), deployv1.DeployService_GetDeploymentStatus_FullMethodName, r.Header["Authorization"])
+	if err != nil {
+		return false
+	}
+	status, err := d.deploy.status(r.Context(), principal, id)
+	if err != nil || status == nil {
+		return false
+	}
+	w.Header()["Content-Type"] = headerJSON
+	// A failed write means that the client is gone.
+	_, _ = w.Write(status.JSON)
+	return true
+}

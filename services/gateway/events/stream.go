@@ -1,0 +1,149 @@
+package events
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/slipway-paas/slipway/libs/eventstore"
+	"github.com/slipway-paas/slipway/libs/problem"
+	"github.com/slipway-paas/slipway/libs/subjects"
+)
+
+// ErrClosing is returned by Follow when the gateway shuts down: a client resumes
+// from its last sequence elsewhere.
+var ErrClosing = errors.New("the gateway is shutting down")
+
+// Streams follows the log for clients, at most so many at a time.
+type Streams struct {
+	store       eventstore.Store
+	perOperator int
+	total       int
+	heartbeat   time.Duration
+
+	closing chan struct{}
+	close   func()
+
+	mu      sync.Mutex
+	open    map[string]int // operator id -> streams
+	allOpen int
+}
+
+// NewStreams makes Streams that allow so many streams to one operator and in
+// total, and beat when nothing happened for that long.
+func NewStreams(store eventstore.Store, perOperator, total int, heartbeat time.Duration) *Streams {
+	closing := make(chan struct{})
+	return &Streams{
+		store: store, perOperator: perOperator, total: total, heartbeat: heartbeat,
+		closing: closing, close: sync.OnceFunc(func() { close(closing) }), open: map[string]int{},
+	}
+}
+
+// Close ends every stream; it does not wait for them.
+func (s *Streams) Close() { s.close() }
+
+// Sink is one client.
+type Sink interface {
+	// Begin is called once, when the stream is allowed.
+	Begin() error
+	Send(Event) error
+	// CaughtUp is called once, after Send had all that was in the log at the start.
+	CaughtUp() error
+	// Beat shows a client that nothing happens, and us whether it is still there.
+	Beat() error
+}
+
+// Follow gives the aggregate's events after that sequence to the sink, then each
+// new one, until ctx ends (nil), Close (ErrClosing), or the sink or the log fails.
+// Too many streams are a *problem.Error (429) before Begin. The sink is never
+// called concurrently.
+func (s *Streams) Follow(ctx context.Context, operator string, a subjects.Aggregate, after uint64, sink Sink) error {
+	if err := s.acquire(operator); err != nil {
+		return err
+	}
+	defer s.release(operator)
+	if err := sink.Begin(); err != nil {
+		return err
+	}
+
+	following, stop := context.WithCancel(ctx)
+	batches := make(chan []eventstore.Recorded)
+	caughtUp := make(chan struct{})
+	ended := make(chan error, 1)
+	go func() {
+		ended <- s.store.Follow(following, after, func(ctx context.Context, batch []eventstore.Recorded) error {
+			select {
+			case batches <- batch:
+			case <-ctx.Done():
+			}
+			return nil
+		}, func() { close(caughtUp) }, a.Filter())
+	}()
+	pumped, err := s.pump(ctx, batches, caughtUp, ended, sink)
+	stop()
+	if !pumped {
+		<-ended
+	}
+	return err
+}
+
+// pump reports whether it has taken the end from ended.
+func (s *Streams) pump(ctx context.Context, batches <-chan []eventstore.Recorded, caughtUp <-chan struct{}, ended <-chan error, sink Sink) (tookEnd bool, err error) {
+	beat := time.NewTicker(s.heartbeat)
+	defer beat.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return false, nil
+		case <-s.closing:
+			return false, ErrClosing
+		case err := <-ended:
+			if err != nil {
+				return true, fmt.Errorf("follow the deployment's events: %w", err)
+			}
+			return true, nil
+		case <-caughtUp:
+			caughtUp = nil
+			if err := sink.CaughtUp(); err != nil {
+				return false, err
+			}
+		case <-beat.C:
+			if err := sink.Beat(); err != nil {
+				return false, err
+			}
+		case batch := <-batches:
+			for _, rec := range batch {
+				event, err := Render(rec)
+				if err != nil {
+					return false, err
+				}
+				if err := sink.Send(event); err != nil {
+					return false, err
+				}
+			}
+			beat.Reset(s.heartbeat)
+		}
+	}
+}
+
+func (s *Streams) acquire(operator string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open[operator] >= s.perOperator || s.allOpen >= s.total {
+		return problem.Limit("Too many event streams are open; close one, or try again in a moment.", 5*time.Second)
+	}
+	s.open[operator]++
+	s.allOpen++
+	return nil
+}
+
+func (s *Streams) release(operator string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.allOpen--
+	if s.open[operator]--; s.open[operator] == 0 {
+		delete(s.open, operator)
+	}
+}

@@ -1,0 +1,46 @@
+package gateway
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/slipway-paas/slipway/services/gateway/authn"
+)
+
+// guardUnary lets calls in by the same table and the same check as REST.
+func guardUnary(guard *authn.Guard) grpc.ServerOption {
+	return grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+		ctx, err := enter(ctx, guard, info.FullMethod)
+		if err != nil {
+			return nil, err
+		}
+		return next(ctx, req)
+	})
+}
+
+func guardStream(guard *authn.Guard) grpc.ServerOption {
+	return grpc.ChainStreamInterceptor(func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+		ctx, err := enter(stream.Context(), guard, info.FullMethod)
+		if err != nil {
+			return err
+		}
+		return next(srv, entered{ServerStream: stream, ctx: ctx})
+	})
+}
+
+func enter(ctx context.Context, guard *authn.Guard, method string) (context.Context, error) {
+	principal, err := guard.Authorize(ctx, method, metadata.ValueFromIncomingContext(ctx, "authorization"))
+	if err != nil {
+		return nil, err
+	}
+	return authn.WithPrincipal(ctx, principal), nil
+}
+
+type entered struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (e entered) Context() context.Context { return e.ctx }

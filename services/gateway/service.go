@@ -1,0 +1,170 @@
+// Package gateway is the only public door: REST and gRPC on one port, server-sent
+// events, authentication, and one shape of errors. It translates the dialects to
+// core commands and keeps nothing that the log does not hold.
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/netutil"
+
+	"github.com/slipway-paas/slipway/gen/openapi"
+	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
+	healthv1 "github.com/slipway-paas/slipway/gen/slipway/health/v1"
+	"github.com/slipway-paas/slipway/libs/rpc"
+	"github.com/slipway-paas/slipway/services/gateway/apidoc"
+	"github.com/slipway-paas/slipway/services/gateway/authn"
+	"github.com/slipway-paas/slipway/services/gateway/events"
+	"github.com/slipway-paas/slipway/services/gateway/statusview"
+)
+
+// Bounds of the public listener.
+const (
+	maxConnections = 16384
+	maxHeader      = 32 << 10
+	// requestTimeout bounds reading a request and, again, answering it. Headers have
+	// no shorter one of their own: a second timer costs each poll.
+	requestTimeout = 30 * time.Second
+	idleTimeout    = 2 * time.Minute
+	// drain is how long requests under way may take when the gateway stops.
+	drain = 5 * time.Second
+)
+
+// Service is the gateway.
+type Service struct {
+	config  Config
+	deps    Deps
+	view    *statusview.View
+	streams *events.Streams
+	guard   *authn.Guard
+	rpc     *rpc.Server
+	door    *door
+	address atomic.Value // string, once it listens
+}
+
+// New makes a gateway that does nothing until Run.
+func New(c Config, d Deps) (*Service, error) {
+	c, err := c.withDefaults()
+	if err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	d, err = d.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	document, err := apidoc.Build(openapi.YAML, d.Version)
+	if err != nil {
+		return nil, err
+	}
+	s := &Service{
+		config: c, deps: d,
+		view:    statusview.New(d.Store),
+		streams: events.NewStreams(d.Store, c.MaxStreamsPerOperator, c.MaxStreams, c.Heartbeat),
+		guard:   authn.NewGuard(d.Authenticator),
+	}
+	deploy := &deployServer{scheduler: d.Scheduler, tiers: d.Tiers, view: s.view, streams: s.streams, log: d.Log}
+	s.rpc = rpc.NewServer(d.Log, guardUnary(s.guard), guardStream(s.guard))
+	deployv1.RegisterDeployServiceServer(s.rpc, deploy)
+	health := &healthReport{services: d.Services, version: d.Version}
+	if s.door, err = newDoor(deploy, s.guard, s.rpc, health, document, d); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Ready is nil once the gateway listens and its view holds what was in the log.
+func (s *Service) Ready() error {
+	if s.Address() == "" {
+		return errors.New("the gateway does not listen yet")
+	}
+	return s.view.Ready()
+}
+
+// Address is the host:port it listens on; empty before that.
+func (s *Service) Address() string {
+	address, _ := s.address.Load().(string)
+	return address
+}
+
+// Handler answers all that the gateway's listener does.
+func (s *Service) Handler() http.Handler { return s.door }
+
+// Run serves until ctx ends, then ends event streams, lets other requests finish
+// for at most five seconds and returns nil. It fails when the address is taken or
+// the log cannot be followed.
+func (s *Service) Run(ctx context.Context) error {
+	listener := s.deps.Listener
+	if listener == nil {
+		var err error
+		if listener, err = new(net.ListenConfig).Listen(ctx, "tcp", s.config.Listen); err != nil {
+			return fmt.Errorf("listen for the public API: %w", err)
+		}
+	}
+	// Views outlive the requests that read them.
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	failed := make(chan error, 3)
+	var parts sync.WaitGroup
+	parts.Go(func() { failed <- s.view.Run(background) })
+	if s.deps.Probes != nil {
+		parts.Go(func() { failed <- s.deps.Probes.Follow(background, s.probed) })
+	}
+	server := s.server()
+	parts.Go(func() { failed <- server.Serve(netutil.LimitListener(listener, maxConnections)) })
+	s.address.Store(listener.Addr().String())
+	s.rpc.SetServing(true)
+	s.deps.Log.InfoContext(ctx, "answering the public API", "address", s.Address())
+
+	var failure error
+	select {
+	case <-ctx.Done():
+	case failure = <-failed:
+		if failure == nil {
+			failure = errors.New("a part of the gateway ended by itself")
+		}
+	}
+	s.rpc.SetServing(false)
+	s.streams.Close()
+	patience, cancel := context.WithTimeout(background, drain)
+	if err := server.Shutdown(patience); err != nil {
+		s.deps.Log.WarnContext(ctx, "requests under way were cut off", "error", err)
+		// Shutdown has closed the listener; what remains are connections.
+		_ = server.Close()
+	}
+	cancel()
+	s.rpc.Stop()
+	stop()
+	parts.Wait()
+	return failure
+}
+
+func (s *Service) server() *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	return &http.Server{
+		Handler:           s.door,
+		Protocols:         protocols,
+		ReadHeaderTimeout: requestTimeout,
+		ReadTimeout:       requestTimeout,
+		WriteTimeout:      requestTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: 256},
+	}
+}
+
+func (s *Service) probed(r *healthv1.ProbeResult) {
+	if r.GetCheckedAt() == nil {
+		return
+	}
+	if err := s.view.Probed(r.GetDeploymentId(), r.GetCheckedAt().AsTime()); err != nil {
+		s.deps.Log.Error("a probe could not be shown", "deployment", r.GetDeploymentId(), "error", err)
+	}
+}

@@ -1,0 +1,75 @@
+package strictjson
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+)
+
+// Marshaler is the package as grpc-gateway takes it.
+type Marshaler struct{}
+
+var _ runtime.Marshaler = Marshaler{}
+
+var output = protojson.MarshalOptions{UseProtoNames: true, EmitUnpopulated: true}
+
+// ContentType implements runtime.Marshaler.
+func (Marshaler) ContentType(any) string { return "application/json" }
+
+// Marshal writes a message as compact JSON. The API's messages hold no 64-bit
+// integers, which protojson would put in quotes; a test sees to that.
+func (Marshaler) Marshal(v any) ([]byte, error) {
+	m, ok := v.(proto.Message)
+	if !ok {
+		return nil, fmt.Errorf("%T is no message of the API", v)
+	}
+	loose, err := output.Marshal(m)
+	if err != nil {
+		return nil, fmt.Errorf("write %T as JSON: %w", v, err)
+	}
+	// protojson varies its spaces on purpose; one shape is friendlier.
+	var compact bytes.Buffer
+	compact.Grow(len(loose) + 1)
+	if err := json.Compact(&compact, loose); err != nil {
+		return nil, fmt.Errorf("compact the JSON of %T: %w", v, err)
+	}
+	compact.WriteByte('\n')
+	return compact.Bytes(), nil
+}
+
+// Unmarshal reads as the package's Unmarshal.
+func (Marshaler) Unmarshal(data []byte, v any) error {
+	m, ok := v.(proto.Message)
+	if !ok {
+		return fmt.Errorf("%T is no message of the API", v)
+	}
+	return Unmarshal(data, m)
+}
+
+// NewDecoder implements runtime.Marshaler; the reader must be bounded.
+func (c Marshaler) NewDecoder(r io.Reader) runtime.Decoder {
+	return runtime.DecoderFunc(func(v any) error {
+		data, err := io.ReadAll(r)
+		if err != nil {
+			return fmt.Errorf("read the body: %w", err)
+		}
+		return c.Unmarshal(data, v)
+	})
+}
+
+// NewEncoder implements runtime.Marshaler.
+func (c Marshaler) NewEncoder(w io.Writer) runtime.Encoder {
+	return runtime.EncoderFunc(func(v any) error {
+		data, err := c.Marshal(v)
+		if err != nil {
+			return err
+		}
+		_, err = w.Write(data)
+		return err
+	})
+}

@@ -1,0 +1,149 @@
+package strictjson_test
+
+import (
+	"encoding/json"
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/testing/protocmp"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
+	"github.com/slipway-paas/slipway/services/gateway/strictjson"
+)
+
+func TestARequestIsReadAsSent(t *testing.T) {
+	t.Parallel()
+	const body = `{"subdomain":"my-app","image":"ghcr.io/a/b:1","tier":"buddo-starter","port":8080,
+		"custom_domain":null,"env_vars":{"A":"1","B":""}} `
+	var got deployv1.CreateDeploymentRequest
+	if err := strictjson.Unmarshal([]byte(body), &got); err != nil {
+		t.Fatal(err)
+	}
+	want := &deployv1.CreateDeploymentRequest{
+		Subdomain: "my-app", Image: "ghcr.io/a/b:1", Tier: "buddo-starter",
+		Port: wrapperspb.Int32(8080), EnvVars: map[string]string{"A": "1", "B": ""},
+	}
+	if diff := cmp.Diff(want, &got, protocmp.Transform()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestWhatIsWrongIsRefusedByName(t *testing.T) {
+	t.Parallel()
+	cases := map[string]struct{ body, says string }{
+		"nothing":             {"", "empty"},
+		"spaces":              {" \n", "empty"},
+		"half":                {`{"image":"a`, "not valid JSON"},
+		"half an object":      {`{"image":"a"`, "not valid JSON"},
+		"half a map":          {`{"env_vars":{"A":"b"`, "not valid JSON"},
+		"no JSON":             {`image=a`, "not valid JSON"},
+		"a list":              {`[]`, "not a JSON object"},
+		"a string":            {`"x"`, "not a JSON object"},
+		"null":                {`null`, "not a JSON object"},
+		"unknown":             {`{"imgae":"a"}`, `Unknown field "imgae"`},
+		"camelCase":           {`{"customDomain":"a"}`, `Unknown field "customDomain"`},
+		"twice":               {`{"image":"a","image":"b"}`, `"image" is there twice`},
+		"more":                {`{"image":"a"}{}`, "after the JSON object"},
+		"garbage after":       {`{"image":"a"} x`, "after the JSON object"},
+		"port as text":        {`{"port":"8080"}`, `"port" must be a whole number`},
+		"port as fraction":    {`{"port":3.5}`, `"port" must be a whole number`},
+		"port as object":      {`{"port":{"value":1}}`, `"port" must be a whole number`},
+		"image as number":     {`{"image":1}`, `"image" must be a string`},
+		"image as object":     {`{"image":{}}`, `"image" must be a string`},
+		"variables as list":   {`{"env_vars":["A=1"]}`, `"env_vars" must be an object`},
+		"variable as number":  {`{"env_vars":{"A":1}}`, `"A" is none`},
+		"variable as null":    {`{"env_vars":{"A":null}}`, `"A" is none`},
+		"variable twice":      {`{"env_vars":{"A":"1","A":"2"}}`, `"A" twice`},
+		"not UTF-8":           {"{\"image\":\"\xff\"}", "UTF-8"},
+		"a comma too much":    {`{"image":"a",}`, "not valid JSON"},
+		"a very long unknown": {`{"` + strings.Repeat("x", 10_000) + `":1}`, "…"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			err := strictjson.Unmarshal([]byte(c.body), &deployv1.CreateDeploymentRequest{})
+			if err == nil || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("got %v, want something with %q", err, c.says)
+			}
+			if err != nil && len(err.Error()) > 400 {
+				t.Errorf("the answer has %d bytes: what was sent comes back in full", len(err.Error()))
+			}
+		})
+	}
+}
+
+func TestAPortOutOfAnyRangeReachesWhoChecksRanges(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]int32{
+		`{"port":70000}`: 70000, `{"port":-1}`: -1,
+		`{"port":99999999999}`:              math.MaxInt32,
+		`{"port":-99999999999999999999999}`: math.MinInt32,
+	} {
+		var got deployv1.CreateDeploymentRequest
+		if err := strictjson.Unmarshal([]byte(body), &got); err != nil || got.GetPort().GetValue() != want {
+			t.Errorf("%s gave %v, %v, want %d", body, got.GetPort(), err, want)
+		}
+	}
+}
+
+func TestEveryFieldIsWrittenAndAbsentOnesAreNull(t *testing.T) {
+	t.Parallel()
+	out, err := strictjson.Marshaler{}.Marshal(&deployv1.GetDeploymentResponse{Deployment: &deployv1.Deployment{Id: "x", MemoryLimitMb: 256}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got struct{ Deployment map[string]any }
+	if err := json.Unmarshal(out, &got); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]any{
+		"id": "x", "app_id": "", "deploy_tier_id": "", "container_name": "", "container_image": "", "host_server": nil,
+		"subdomain": "", "custom_domain": nil, "status": "", "status_reason": nil, "health_status": "", "last_health_check": nil,
+		"billing_status": "", "memory_limit_mb": 256.0, "cpu_limit_millicores": 0.0, "inserted_at": nil, "deployed_at": nil, "stopped_at": nil,
+	}
+	if diff := cmp.Diff(want, got.Deployment); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// protojson writes 64-bit integers as strings, which the seeds do not.
+func TestNoAnswerHolds64BitIntegers(t *testing.T) {
+	t.Parallel()
+	methods := deployv1.File_slipway_deploy_v1_deploy_proto.Services().ByName("DeployService").Methods()
+	var walk func(protoreflect.MessageDescriptor)
+	walk = func(m protoreflect.MessageDescriptor) {
+		if m.ParentFile().Package() == "google.protobuf" {
+			return
+		}
+		for i := range m.Fields().Len() {
+			f := m.Fields().Get(i)
+			switch f.Kind() {
+			case protoreflect.Int64Kind, protoreflect.Uint64Kind, protoreflect.Sint64Kind, protoreflect.Fixed64Kind, protoreflect.Sfixed64Kind:
+				t.Errorf("%s is a 64-bit integer", f.FullName())
+			case protoreflect.MessageKind:
+				walk(f.Message())
+			}
+		}
+	}
+	for i := range methods.Len() {
+		// Streams are not served as JSON by grpc-gateway.
+		if m := methods.Get(i); !m.IsStreamingServer() {
+			walk(m.Output())
+		}
+	}
+}
+
+func FuzzUnmarshalNeverPanics(f *testing.F) {
+	f.Add([]byte(`{"port":1,"env_vars":{"A":"b"},"custom_domain":null}`))
+	f.Add([]byte(`{"env_vars":{"":{}}}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		var m deployv1.CreateDeploymentRequest
+		if err := strictjson.Unmarshal(body, &m); err == nil && !json.Valid(body) {
+			t.Errorf("%q is no JSON and was accepted", body)
+		}
+	})
+}

@@ -1,0 +1,137 @@
+package identity
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+
+	claimv1 "github.com/slipway-paas/slipway/gen/slipway/claim/v1"
+	"github.com/slipway-paas/slipway/libs/eventstore"
+	"github.com/slipway-paas/slipway/libs/subjects"
+	"github.com/slipway-paas/slipway/services/identity/operator"
+)
+
+// DefaultOrg is the organization of the first operator.
+const DefaultOrg = "default"
+
+// ScopeDeploy lets a token use the deploy dialect.
+const ScopeDeploy = "deploy:manage"
+
+// firstOperator is the claim that only one operator can hold, ever: whoever takes
+// it is the first, however many processes start at once.
+var firstOperator = subjects.Of(subjects.Platform, subjects.Claim, "first-operator")
+
+// Credentials are what the first operator signs in with. The token is in nobody's
+// hands but the caller's.
+type Credentials struct {
+	OperatorID  string
+	OrgID       string
+	AppID       string
+	AccessToken string
+}
+
+// Bootstrap makes the first operator of the platform, once, however often and by
+// however many processes it is called. Only the call that made it gets
+// created == true and the access token; the others get the ids alone. After
+// eventstore.ErrUnavailable call it again.
+func (s *Service) Bootstrap(ctx context.Context) (c Credentials, created bool, err error) {
+	state, _, err := s.first(ctx)
+	if err != nil {
+		return Credentials{}, false, err
+	}
+	if state.Exists() {
+		return credentials(state, ""), false, nil
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return Credentials{}, false, fmt.Errorf("make the first operator's id: %w", err)
+	}
+	app, err := uuid.NewV7()
+	if err != nil {
+		return Credentials{}, false, fmt.Errorf("make the first app's id: %w", err)
+	}
+	token, hash := newToken()
+	command := operator.Bootstrap{ID: id.String(), OrgID: DefaultOrg, AppID: app.String(), TokenSHA256: hash, Scopes: []string{ScopeDeploy}}
+	made, err := operator.Decide(operator.State{}, command)
+	if err != nil {
+		return Credentials{}, false, fmt.Errorf("make the first operator: %w", err)
+	}
+	self := subjects.Of(DefaultOrg, subjects.Operator, id.String())
+	claim := &claimv1.ClaimTaken{Kind: "first_operator", Name: DefaultOrg, Holder: self.String()}
+	_, err = s.deps.Store.AppendBatch(ctx, []eventstore.Expected{
+		{Event: s.event(firstOperator, "first-operator-claim-"+id.String(), claim)},
+		{Event: s.event(self, "first-operator-"+id.String(), made)},
+	})
+	if errors.Is(err, eventstore.ErrConflict) {
+		if state, _, err = s.first(ctx); err != nil {
+			return Credentials{}, false, err
+		}
+		return credentials(state, ""), false, nil
+	}
+	if err != nil {
+		return Credentials{}, false, fmt.Errorf("write the first operator to the log: %w", err)
+	}
+	return credentials(operator.Evolve(operator.State{}, made), token), true, nil
+}
+
+// ReplaceToken gives the first operator another access token and ends the old one.
+// It is for who owns the platform's data and lost its credentials. Errors:
+// operator.ErrUnknown before Bootstrap, eventstore.ErrConflict when two do it at
+// once.
+func (s *Service) ReplaceToken(ctx context.Context) (Credentials, error) {
+	state, sequence, err := s.first(ctx)
+	if err != nil {
+		return Credentials{}, err
+	}
+	token, hash := newToken()
+	replaced, err := operator.Decide(state, operator.ReplaceToken{TokenSHA256: hash})
+	if err != nil {
+		return Credentials{}, fmt.Errorf("replace the first operator's token: %w", err)
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return Credentials{}, fmt.Errorf("make an event's id: %w", err)
+	}
+	self := subjects.Of(state.OrgID, subjects.Operator, state.ID)
+	_, err = s.deps.Store.Append(ctx, eventstore.Expected{Event: s.event(self, id.String(), replaced), LastSequence: sequence})
+	if err != nil {
+		return Credentials{}, fmt.Errorf("write the replaced token's hash to the log: %w", err)
+	}
+	return credentials(state, token), nil
+}
+
+// first loads the first operator and the sequence of its last event; the zero
+// State when there is none.
+func (s *Service) first(ctx context.Context) (operator.State, uint64, error) {
+	claims, err := s.deps.Store.Load(ctx, firstOperator, 0)
+	if err != nil {
+		return operator.State{}, 0, fmt.Errorf("look for the first operator: %w", err)
+	}
+	if len(claims) == 0 {
+		return operator.State{}, 0, nil
+	}
+	taken, ok := claims[0].Payload.(*claimv1.ClaimTaken)
+	if !ok {
+		return operator.State{}, 0, fmt.Errorf("the first operator's claim is a %T", claims[0].Payload)
+	}
+	id := taken.GetHolder()[min(len(subjects.Operator)+1, len(taken.GetHolder())):]
+	events, err := s.deps.Store.Load(ctx, subjects.Of(taken.GetName(), subjects.Operator, id), 0)
+	if err != nil {
+		return operator.State{}, 0, fmt.Errorf("load the first operator: %w", err)
+	}
+	var state operator.State
+	var sequence uint64
+	for _, e := range events {
+		state, sequence = operator.Evolve(state, e.Payload), e.Sequence
+	}
+	if !state.Exists() {
+		return operator.State{}, 0, fmt.Errorf("the log names operator %q as the first and holds no such operator", id)
+	}
+	return state, sequence, nil
+}
+
+func credentials(s operator.State, token string) Credentials {
+	return Credentials{OperatorID: s.ID, OrgID: s.OrgID, AppID: s.AppID, AccessToken: token}
+}

@@ -1,0 +1,42 @@
+// Command slipway-identity says who an access token speaks for.
+package main
+
+import (
+	"context"
+
+	"github.com/slipway-paas/slipway/libs/eventstore/jetstream"
+	"github.com/slipway-paas/slipway/libs/natsconn"
+	"github.com/slipway-paas/slipway/libs/service"
+	"github.com/slipway-paas/slipway/services/identity"
+)
+
+// version is set by the build.
+var version = "dev"
+
+type settings struct {
+	service.Settings
+	File   string `koanf:"credentials-file" usage:"keep the first operator's credentials in this file; made anew when it is not there"`
+	APIURL string `koanf:"public-url" default:"http://127.0.0.1:8080" usage:"where the gateway answers, for the credentials file"`
+	AppURL string `koanf:"app-url" default:"http://{subdomain}.apps.localhost:8000" usage:"live address of apps, for the credentials file"`
+}
+
+func main() {
+	var c settings
+	service.Main("slipway-identity", version, &c, func(_ context.Context, p *service.Process) error {
+		_, js, err := p.NATS(natsconn.RolePlatform)
+		if err != nil {
+			return err
+		}
+		s, err := identity.New(identity.Deps{Store: jetstream.New(js, p.Log), Log: p.Log})
+		if err != nil {
+			return err
+		}
+		s.Register(p.RPC())
+		p.Add("identity", s)
+		if c.File != "" {
+			keep := identity.KeeperConfig{File: c.File, APIURL: c.APIURL, AppURL: c.AppURL}
+			p.Add("credentials", identity.NewKeeper(s, keep, p.Log))
+		}
+		return nil
+	})
+}
