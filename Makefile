@@ -1,0 +1,101 @@
+# Slipway. `make help` says what there is; the README what each target leaves behind.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# The Podman bindings are client only here; editors have the same tags in
+# .vscode/settings.json.
+BUILD_TAGS := remote,containers_image_openpgp,exclude_graphdriver_btrfs,exclude_graphdriver_devicemapper
+export GOFLAGS := -buildvcs=false -tags=$(BUILD_TAGS)
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+BUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
+
+BIN := $(CURDIR)/bin
+TOOLS := $(BIN)/tools
+DATA := $(CURDIR)/.slipway
+
+UNIT := ./libs/... ./gen/... ./services/... ./services/proxy-config/edge/...
+MODULES := $(UNIT) ./e2e/...
+COMMANDS := $(patsubst %/main.go,./%,$(wildcard services/*/cmd/*/main.go services/proxy-config/edge/cmd/*/main.go e2e/cmd/*/main.go))
+GO_FILES = $(shell find libs services e2e -name '*.go' -not -path '*/node_modules/*')
+
+.PHONY: help setup build run dev test test-unit test-e2e bench sim gen gen-check lint fmt fmt-check vet clean tools
+
+help: ## This list.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: ## Install the Debian packages that are missing (as root), or say which.
+	@deployments/standalone/setup.sh
+
+build: ## Build everything into bin/.
+	@mkdir -p bin
+	@$(BUILD) -o bin/ $(COMMANDS)
+	@$(BUILD) -o bin/slipway-sample-app ./services/standalone/sample
+
+run: setup build ## Start the platform in .slipway, deploy the sample app, keep running until Ctrl-C.
+	@exec deployments/standalone/run.sh
+
+dev: setup build ## The same platform, each service its own process; Tiltfile does this with rebuilds.
+	@exec $(BIN)/slipway-dev
+
+test: test-unit test-e2e ## Every test of every module.
+
+test-unit: setup
+	go test -timeout 5m $(UNIT)
+
+test-e2e: setup build
+	SLIPWAY_BIN=$(BIN) go test -timeout 8m ./e2e/...
+
+bench: setup build ## The figures, each beside its anchor measured in the same run.
+	SLIPWAY_BIN=$(BIN) go test -count 1 -timeout 30m -run '^$$' -bench . -benchtime 1x ./e2e/bench/...
+
+sim: ## Seeded simulation of the control plane (comes later).
+	@echo 'There is no simulation yet.' >&2; exit 1
+
+gen: tools ## Generate Go and OpenAPI from proto/.
+	$(TOOLS)/buf generate
+
+gen-check: tools
+	@copy=$$(mktemp -d); trap 'rm -rf "$$copy"' EXIT; cp -r gen "$$copy/gen"; \
+	$(TOOLS)/buf generate; \
+	if ! diff -r "$$copy/gen" gen; then echo 'gen/ is not what proto/ gives: commit the result of make gen' >&2; exit 1; fi
+
+lint: tools ## golangci-lint and buf lint.
+	$(TOOLS)/golangci-lint run $(UNIT) ./e2e/...
+	$(TOOLS)/buf lint
+
+vet:
+	go vet $(MODULES)
+
+fmt: ## Format all Go code.
+	@gofmt -w $(GO_FILES)
+
+fmt-check:
+	@unformatted=$$(gofmt -l $(GO_FILES)); \
+	if [[ -n $$unformatted ]]; then printf 'not formatted; run make fmt:\n%s\n' "$$unformatted" >&2; exit 1; fi
+
+clean: ## Remove .slipway with its containers and networks, and bin/.
+	@deployments/standalone/clean.sh $(DATA)
+	@rm -rf bin
+
+# Tools, each of one version, in bin/tools. A stamp with the version makes a new one
+# replace the old.
+tools: $(TOOLS)/.buf-v1.70.0 $(TOOLS)/.protoc-gen-go-v1.36.12 $(TOOLS)/.protoc-gen-go-grpc-v1.6.1 \
+	$(TOOLS)/.protoc-gen-grpc-gateway-v2.31.0 $(TOOLS)/.protoc-gen-openapi-v0.7.1 $(TOOLS)/.golangci-lint-v2.15.0
+
+define tool
+$(TOOLS)/.$(1)-$(3):
+	@echo 'installing $(1) $(3)'
+	@mkdir -p $(TOOLS)
+	@GOFLAGS= GOWORK=off GOBIN=$(TOOLS) go install $(2)@$(3)
+	@rm -f $(TOOLS)/.$(1)-v* && touch $$@
+endef
+$(eval $(call tool,buf,github.com/bufbuild/buf/cmd/buf,v1.70.0))
+$(eval $(call tool,protoc-gen-go,google.golang.org/protobuf/cmd/protoc-gen-go,v1.36.12))
+$(eval $(call tool,protoc-gen-go-grpc,google.golang.org/grpc/cmd/protoc-gen-go-grpc,v1.6.1))
+$(eval $(call tool,protoc-gen-grpc-gateway,github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-grpc-gateway,v2.31.0))
+$(eval $(call tool,protoc-gen-openapi,github.com/google/gnostic/cmd/protoc-gen-openapi,v0.7.1))
+$(eval $(call tool,golangci-lint,github.com/golangci/golangci-lint/v2/cmd/golangci-lint,v2.15.0))

@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Installs what the platform needs beside Go: Podman, an OCI runtime, PostgreSQL's
+# programs and the tools of container networks. Says nothing when all is there. When
+# not run as root, it prints what to run and stops.
+set -euo pipefail
+
+# Each line: a program that must be found, and the Debian package that has it.
+readonly needed='
+podman       podman
+crun|runc    runc
+conmon       conmon
+netavark|/usr/lib/podman/netavark netavark
+iptables     iptables
+nft          nftables
+initdb       postgresql
+'
+
+# has tells whether one of the programs, separated by |, is installed.
+has() {
+  local IFS='|' program
+  for program in $1; do
+    case "$program" in
+      initdb) compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null && return 0 ;;
+      /*) [[ -x $program ]] && return 0 ;;
+    esac
+    PATH="$PATH:/usr/sbin:/sbin" command -v "$program" >/dev/null && return 0
+  done
+  return 1
+}
+
+missing=()
+while read -r programs package; do
+  [[ -z $programs ]] && continue
+  has "$programs" || missing+=("$package")
+done <<<"$needed"
+[[ -e /etc/ssl/certs/ca-certificates.crt ]] || missing+=(ca-certificates)
+
+if ((${#missing[@]} == 0)); then
+  exit 0
+fi
+
+if ! command -v apt-get >/dev/null; then
+  echo "Missing: ${missing[*]}. This is no Debian: install them with your own package manager, then run this again." >&2
+  exit 1
+fi
+install="apt-get update && apt-get install --yes --no-install-recommends ${missing[*]}"
+if ((EUID != 0)); then
+  printf 'Missing: %s. Run this, then run make again:\n\n  sudo sh -c "%s"\n\n' "${missing[*]}" "$install" >&2
+  exit 1
+fi
+
+echo "Installing: ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+# The platform runs a database of its own: Debian need not make one.
+if [[ " ${missing[*]} " == *" postgresql "* ]]; then
+  mkdir -p /etc/postgresql-common
+  if [[ ! -e /etc/postgresql-common/createcluster.conf ]]; then
+    echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
+  fi
+fi
+apt-get update -qq
+apt-get install --yes --no-install-recommends "${missing[@]}"

@@ -1,0 +1,121 @@
+// Command slipwayd is the whole platform in one process. `slipwayd purge` removes a
+// data directory with the containers and networks that belong to it; `slipwayd ground`
+// runs only NATS and PostgreSQL, for services that are processes of their own.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"github.com/slipway-paas/slipway/libs/config"
+	"github.com/slipway-paas/slipway/libs/observe"
+	"github.com/slipway-paas/slipway/services/standalone"
+)
+
+// version is set by the build.
+var version = "dev"
+
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	c := standalone.DefaultConfig()
+	args := os.Args[1:]
+	do := serve
+	if len(args) > 0 && commands[args[0]] != nil {
+		do, args = commands[args[0]], args[1:]
+	}
+	var help *config.Help
+	switch err := config.Load("slipwayd", args, os.Environ(), &c); {
+	case errors.As(err, &help):
+		fmt.Print(help.Text)
+		return exitOK
+	case errors.Is(err, config.ErrVersion):
+		fmt.Println("slipwayd", version)
+		return exitOK
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "slipwayd:", err)
+		return exitUsage
+	}
+	saveMemory(os.Getenv)
+	ctx := untilSignal()
+	observer, err := observe.Setup(ctx, "slipwayd", version, os.Stderr)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "slipwayd:", err)
+		return exitUsage
+	}
+	err = do(ctx, c, observer)
+	bounded, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	if err := observer.Shutdown(bounded); err != nil {
+		observer.Log.Warn("last traces could not be sent", "error", err)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "slipwayd:", err)
+		return exitFailed
+	}
+	observer.Log.Info("stopped")
+	return exitOK
+}
+
+// commands are what can be said before the flags.
+var commands = map[string]func(context.Context, standalone.Config, *observe.Observer) error{
+	"purge": func(ctx context.Context, c standalone.Config, o *observe.Observer) error {
+		return standalone.Purge(ctx, c, o.Log)
+	},
+	"ground": func(ctx context.Context, c standalone.Config, o *observe.Observer) error {
+		return standalone.Ground(ctx, c, standalone.Options{Version: version, Observer: o})
+	},
+}
+
+func serve(ctx context.Context, c standalone.Config, observer *observe.Observer) error {
+	own, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find the edge's program: %w", err)
+	}
+	return standalone.Run(ctx, c, standalone.Options{
+		Version: version, EdgeProgram: filepath.Join(filepath.Dir(own), "slipway-edge"), Observer: observer,
+	})
+}
+
+// untilSignal ends with the first signal: SIGINT (Ctrl-C) stops the apps too,
+// SIGTERM leaves them running for the next daemon. A second one ends the process.
+func untilSignal() context.Context {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	go func() {
+		cause := context.Canceled
+		if <-signals == syscall.SIGINT {
+			cause = standalone.ErrStopApps
+		}
+		cancel(cause)
+		<-signals
+		fmt.Fprintln(os.Stderr, "slipwayd: second signal, ending at once")
+		os.Exit(exitFailed)
+	}()
+	return ctx
+}
+
+// saveMemory trades a little CPU for memory, where the operator has not said
+// otherwise: the daemon is mostly idle, and shares the machine with apps.
+func saveMemory(getenv func(string) string) {
+	if getenv("GOGC") == "" {
+		debug.SetGCPercent(50)
+	}
+	if getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(256 << 20)
+	}
+}

@@ -1,0 +1,190 @@
+package standalone
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/slipway-paas/slipway/libs/subjects"
+	"github.com/slipway-paas/slipway/services/billing/tier"
+	"github.com/slipway-paas/slipway/services/scheduler"
+)
+
+// Config is what slipwayd is told by flags, SLIPWAY_… variables or YAML.
+type Config struct {
+	DataDir    string `koanf:"data-dir" usage:"directory of all data"`
+	Listen     string `koanf:"listen" default:"127.0.0.1:8080" usage:"host:port of the public API"`
+	EdgeHTTP   string `koanf:"edge-http" default:":8000" usage:"host:port where apps are served over HTTP"`
+	EdgeHTTPS  string `koanf:"edge-https" default:":8443" usage:"host:port where apps are served over HTTPS"`
+	Registry   string `koanf:"registry" default:"127.0.0.1:5055" usage:"host:port of the built-in OCI registry"`
+	NATS       string `koanf:"nats" default:"127.0.0.1:4222" usage:"host:port of the built-in NATS server, or nats://host:port of your own"`
+	NATSKey    string `koanf:"nats-key" usage:"nkey seed file, for a NATS server of your own"`
+	BaseDomain string `koanf:"base-domain" default:"apps.localhost" usage:"domain that apps live under"`
+
+	DatabaseURL string `koanf:"database-url" usage:"PostgreSQL to use, postgres://…; a private one is run when empty"`
+	OpsListen   string `koanf:"ops-listen" default:"127.0.0.1:0" usage:"host:port for /metrics, /healthz and /readyz; port 0 takes a free one, see the log"`
+	Node        Node   `koanf:"node"`
+
+	// AllowedRegistries are the image registries beside the built-in one.
+	AllowedRegistries  []string          `koanf:"allowed-registries" usage:"prefixes that image references may start with, beside the built-in registry's"`
+	ReservedSubdomains []string          `koanf:"reserved-subdomains" usage:"subdomains that nobody may take"`
+	Rollout            scheduler.Rollout `koanf:"rollout"`
+	// Tiers replaces the default tiers; YAML only.
+	Tiers []tier.Tier `koanf:"tiers"`
+}
+
+// Node is the share of this machine that is for apps.
+type Node struct {
+	ID            string `koanf:"id" default:"node-1" usage:"name of this machine's node"`
+	MemoryMB      int    `koanf:"memory-mb" usage:"memory for apps in MB; all but 512 when 0"`
+	CPUMillicores int    `koanf:"cpu-millicores" usage:"CPU for apps in thousandths of a core; all when 0"`
+	NamespacePool int    `koanf:"namespace-pool" default:"8" usage:"network namespaces kept ready for new containers; -1 uses Podman's own bridge"`
+}
+
+// DefaultConfig is what holds where nothing else is said.
+func DefaultConfig() Config {
+	s := scheduler.DefaultConfig()
+	return Config{
+		DataDir:           defaultDataDir(),
+		AllowedRegistries: s.AllowedRegistries, ReservedSubdomains: s.ReservedSubdomains, Rollout: s.Rollout,
+	}
+}
+
+// defaultDataDir is the system's place for root, the user's own otherwise.
+func defaultDataDir() string {
+	if os.Geteuid() == 0 {
+		return "/var/lib/slipway"
+	}
+	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "slipway")
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return ".slipway"
+	}
+	return filepath.Join(home, ".local", "share", "slipway")
+}
+
+// Validate says everything that is wrong.
+func (c Config) Validate() error {
+	var errs []error
+	if c.DataDir == "" {
+		errs = append(errs, errors.New("--data-dir: name a directory"))
+	}
+	errs = append(errs, c.validateAddresses()...)
+	if c.DatabaseURL != "" && !strings.HasPrefix(c.DatabaseURL, "postgres://") && !strings.HasPrefix(c.DatabaseURL, "postgresql://") {
+		errs = append(errs, errors.New("--database-url: it must start with postgres://"))
+	}
+	if !validDomain(c.BaseDomain) {
+		errs = append(errs, fmt.Errorf("--base-domain: %q is no domain; use lowercase letters, digits and hyphens between dots", c.BaseDomain))
+	}
+	if c.NATSKey != "" && !c.externalNATS() {
+		errs = append(errs, errors.New("--nats-key: it is for a NATS server of your own; give that one with --nats nats://host:port"))
+	}
+	if c.Node.MemoryMB < 0 || c.Node.CPUMillicores < 0 {
+		errs = append(errs, errors.New("--node-memory-mb, --node-cpu-millicores: must not be negative"))
+	}
+	if !subjects.ValidToken(c.Node.ID) {
+		errs = append(errs, fmt.Errorf("--node-id: %q must be 1 to 128 letters, digits, hyphens or underscores", c.Node.ID))
+	}
+	if err := c.scheduler(c.Registry).Validate(); err != nil {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// addresses are what is listened on, by flag.
+func (c Config) addresses() []address {
+	all := []address{{"--listen", c.Listen}, {"--edge-http", c.EdgeHTTP}, {"--edge-https", c.EdgeHTTPS}, {"--registry", c.Registry}}
+	if !c.externalNATS() {
+		all = append(all, address{"--nats", c.NATS})
+	}
+	return all
+}
+
+func (c Config) validateAddresses() []error {
+	var errs []error
+	taken := map[string]string{}
+	for _, a := range c.addresses() {
+		host, port, err := net.SplitHostPort(a.hostPort)
+		number, err2 := strconv.Atoi(port)
+		switch {
+		case err != nil, err2 != nil, number < 0, number > 65535:
+			errs = append(errs, fmt.Errorf("%s: %q must be host:port or :port, with a port up to 65535", a.flag, a.hostPort))
+			continue
+		case number == 0:
+			errs = append(errs, fmt.Errorf("%s: %q must name a port", a.flag, a.hostPort))
+			continue
+		case host != "" && host != "localhost" && net.ParseIP(host) == nil:
+			errs = append(errs, fmt.Errorf("%s: %q must be an IP address, localhost or nothing before the colon", a.flag, a.hostPort))
+			continue
+		}
+		if other, ok := taken[port]; ok {
+			errs = append(errs, fmt.Errorf("%s and %s: both want port %s", other, a.flag, port))
+		}
+		taken[port] = a.flag
+	}
+	if c.externalNATS() {
+		for one := range strings.SplitSeq(c.NATS, ",") {
+			if u, err := url.Parse(strings.TrimSpace(one)); err != nil || u.Host == "" {
+				errs = append(errs, fmt.Errorf("--nats: %q must be host:port, or nats://host:port", c.NATS))
+			}
+		}
+	}
+	return errs
+}
+
+// externalNATS reports whether --nats names a server of the operator's own.
+func (c Config) externalNATS() bool { return strings.Contains(c.NATS, "://") }
+
+// scheduler is the scheduler's share; registry is the built-in one's host:port.
+func (c Config) scheduler(registry string) scheduler.Config {
+	return scheduler.Config{
+		BaseDomain:         c.BaseDomain,
+		AllowedRegistries:  append([]string{registry + "/"}, c.AllowedRegistries...),
+		ReservedSubdomains: c.ReservedSubdomains,
+		Rollout:            c.Rollout,
+	}
+}
+
+// apiURL is where a client on this machine reaches the API.
+func (c Config) apiURL() string { return "http://" + local(c.Listen) }
+
+// appURL is the live address of apps on this machine, with {subdomain} in it.
+func (c Config) appURL() string {
+	_, port, err := net.SplitHostPort(c.EdgeHTTP)
+	if err != nil || port == "80" {
+		return "http://{subdomain}." + c.BaseDomain
+	}
+	return "http://{subdomain}." + c.BaseDomain + ":" + port
+}
+
+// local is the address with a host that this machine can call.
+func local(hostPort string) string {
+	host, port, err := net.SplitHostPort(hostPort)
+	if err != nil {
+		return hostPort
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+func validDomain(domain string) bool {
+	if domain == "" || len(domain) > 190 {
+		return false
+	}
+	for label := range strings.SplitSeq(domain, ".") {
+		if label == "" || len(label) > 63 || strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" ||
+			strings.HasPrefix(label, "-") || strings.HasSuffix(label, "-") {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,55 @@
+package standalone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/slipway-paas/slipway/services/node-agent/node"
+)
+
+// stopAppsWithin bounds how long the apps' containers may take to stop.
+const stopAppsWithin = 25 * time.Second
+
+func (p *platform) buildNodeAgent(ctx context.Context, g *ground) error {
+	agent, err := node.Open(ctx, p.config.node(), node.Deps{
+		NATS: g.nats, JetStream: g.js, Facts: g.store, Log: p.log.With("part", "node-agent"),
+		Metrics: p.options.Observer.Registry, Tracer: p.options.Observer.Tracer("node-agent"), Version: p.options.Version,
+	})
+	if err != nil {
+		return err
+	}
+	p.onClose(agent.Close)
+	p.group.Add("node-agent", localNode{Node: agent, platform: ctx})
+	return nil
+}
+
+// node is the node-agent's share of the configuration.
+func (c Config) node() node.Config {
+	return node.Config{
+		NodeID: c.Node.ID, PlatformID: "slipway", DataDir: c.nodeDir(),
+		MemoryMB: c.Node.MemoryMB, CPUMillicores: c.Node.CPUMillicores,
+		InsecureRegistries: []string{local(c.Registry)}, NamespacePool: c.Node.NamespacePool,
+	}
+}
+
+// localNode is this machine's node. Its apps stop with it when that is why the
+// platform stops.
+type localNode struct {
+	*node.Node
+	platform context.Context
+}
+
+func (n localNode) Run(ctx context.Context) error {
+	err := n.Node.Run(ctx)
+	if !errors.Is(context.Cause(n.platform), ErrStopApps) {
+		return err
+	}
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopAppsWithin)
+	defer cancel()
+	if stopErr := n.StopApps(bounded); stopErr != nil {
+		return errors.Join(err, fmt.Errorf("stop the apps: %w", stopErr))
+	}
+	return err
+}

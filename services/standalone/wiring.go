@@ -1,0 +1,317 @@
+package standalone
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	billingv1 "github.com/slipway-paas/slipway/gen/slipway/billing/v1"
+	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
+	schedulerv1 "github.com/slipway-paas/slipway/gen/slipway/scheduler/v1"
+	"github.com/slipway-paas/slipway/libs/eventstore"
+	eventlog "github.com/slipway-paas/slipway/libs/eventstore/jetstream"
+	"github.com/slipway-paas/slipway/libs/natsconn"
+	"github.com/slipway-paas/slipway/libs/rpc"
+	"github.com/slipway-paas/slipway/libs/seal"
+	"github.com/slipway-paas/slipway/libs/service"
+	"github.com/slipway-paas/slipway/libs/subjects"
+	"github.com/slipway-paas/slipway/services/billing"
+	"github.com/slipway-paas/slipway/services/gateway"
+	"github.com/slipway-paas/slipway/services/gateway/probes"
+	"github.com/slipway-paas/slipway/services/health"
+	"github.com/slipway-paas/slipway/services/identity"
+	proxyconfig "github.com/slipway-paas/slipway/services/proxy-config"
+	"github.com/slipway-paas/slipway/services/registry"
+	"github.com/slipway-paas/slipway/services/scheduler"
+	"github.com/slipway-paas/slipway/services/standalone/internal/credentials"
+	"github.com/slipway-paas/slipway/services/standalone/internal/edge"
+	"github.com/slipway-paas/slipway/services/standalone/internal/postgres"
+)
+
+// ground is what services stand on.
+type ground struct {
+	nats  *nats.Conn
+	js    jetstream.JetStream
+	store eventstore.Store
+	pool  *pgxpool.Pool
+	calls *rpc.Memory
+	// natsURL and edgeKey are how the edge reaches NATS.
+	natsURL, edgeKey string
+}
+
+// build makes every part, top to bottom; they stop in reverse order.
+func (p *platform) build(ctx context.Context) error {
+	return p.buildAll(ctx,
+		p.buildNATS, p.buildDatabase, p.buildCalls, p.buildRegistry,
+		p.buildBilling, p.buildIdentity, p.buildScheduler, p.buildProxyConfig, p.buildHealth, p.buildNodeAgent,
+		p.buildEdge, p.buildGateway, p.buildOps,
+	)
+}
+
+func (p *platform) buildGround(ctx context.Context) error {
+	return p.buildAll(ctx, p.buildNATS, p.buildDatabase, p.buildOps)
+}
+
+func (p *platform) buildAll(ctx context.Context, parts ...func(context.Context, *ground) error) error {
+	g := &ground{}
+	for _, part := range parts {
+		if err := part(ctx, g); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *platform) buildNATS(ctx context.Context, g *ground) error {
+	connect := natsconn.Config{Role: natsconn.RolePlatform, Name: "slipwayd", Log: p.log}
+	if p.config.externalNATS() {
+		connect.URL, connect.SeedFile = p.config.NATS, p.config.NATSKey
+		g.natsURL, g.edgeKey = p.config.NATS, p.config.NATSKey
+	} else {
+		keys, err := natsconn.EnsureKeys(filepath.Join(p.config.natsDir(), "keys"))
+		if err != nil {
+			return err
+		}
+		server, err := natsconn.StartEmbedded(natsconn.EmbeddedConfig{
+			Listen: p.config.NATS, StoreDir: filepath.Join(p.config.natsDir(), "store"), Keys: keys, Log: p.log,
+		})
+		if err != nil {
+			return fmt.Errorf("--nats: %w", err)
+		}
+		p.onClose(server.Stop)
+		connect.Server, connect.SeedFile = server.Server, keys.SeedFile(natsconn.RolePlatform)
+		g.natsURL, g.edgeKey = "nats://"+local(p.config.NATS), keys.SeedFile(natsconn.RoleEdge)
+	}
+	var err error
+	if g.nats, err = natsconn.Connect(connect); err != nil {
+		return fmt.Errorf("--nats: %w", err)
+	}
+	p.onClose(g.nats.Close)
+	if g.js, err = jetstream.New(g.nats); err != nil {
+		return fmt.Errorf("use JetStream: %w", err)
+	}
+	if err := natsconn.Provision(ctx, g.js, 1); err != nil {
+		return err
+	}
+	g.store = eventlog.New(g.js, p.log)
+	p.group.Add("nats", connection{g.nats})
+	return nil
+}
+
+func (p *platform) buildDatabase(ctx context.Context, g *ground) error {
+	url := p.config.DatabaseURL
+	if url == "" {
+		cluster, err := postgres.Start(ctx, postgres.Config{Dir: p.config.postgresDir(), Log: p.log})
+		if err != nil {
+			return err
+		}
+		p.onClose(func() {
+			if err := cluster.Stop(); err != nil {
+				p.log.Error("the database did not stop cleanly", "error", err)
+			}
+		})
+		p.log.Info("the private database", "url", cluster.URL())
+		p.group.Add("postgres", cluster)
+		url = cluster.URL()
+	}
+	settings, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		// The error may hold the password.
+		return errors.New("--database-url: it is not understood; write postgres://user:password@host:port/database")
+	}
+	settings.MaxConns = 12
+	settings.MaxConnIdleTime = time.Minute
+	if g.pool, err = pgxpool.NewWithConfig(ctx, settings); err != nil {
+		return fmt.Errorf("--database-url: %w", err)
+	}
+	p.onClose(g.pool.Close)
+	p.group.Add("database connections", service.RunFunc(func(ctx context.Context) error {
+		<-ctx.Done()
+		g.pool.Close() // before the private PostgreSQL stops
+		return nil
+	}))
+	bounded, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	if err := g.pool.Ping(bounded); err != nil {
+		return fmt.Errorf("--database-url: connect: %w", err)
+	}
+	return nil
+}
+
+func (p *platform) buildCalls(_ context.Context, g *ground) error {
+	calls, err := rpc.NewMemory(p.log)
+	if err != nil {
+		return err
+	}
+	p.onClose(func() { _ = calls.Close() }) // closing twice is its only error
+	p.group.Add("calls", calls)
+	g.calls = calls
+	return nil
+}
+
+func (p *platform) buildRegistry(context.Context, *ground) error {
+	s, err := registry.New(registry.Config{Listen: p.config.Registry, StoreDir: p.config.registryDir()}, registry.Deps{Log: p.log})
+	if err != nil {
+		return fmt.Errorf("--registry: %w", err)
+	}
+	p.group.Add("registry", s)
+	return nil
+}
+
+func (p *platform) buildBilling(_ context.Context, g *ground) error {
+	s, err := billing.New(billing.Config{Tiers: p.config.Tiers})
+	if err != nil {
+		return err
+	}
+	s.Register(g.calls)
+	p.group.Add("billing", s)
+	return nil
+}
+
+func (p *platform) buildIdentity(ctx context.Context, g *ground) error {
+	s, err := identity.New(identity.Deps{Store: g.store, Log: p.log.With("part", "identity")})
+	if err != nil {
+		return err
+	}
+	s.Register(g.calls)
+	p.group.Add("identity", s)
+	return p.ensureCredentials(ctx, s)
+}
+
+// ensureCredentials makes the first operator once, and gives its token anew when the
+// file with it is gone.
+func (p *platform) ensureCredentials(ctx context.Context, s *identity.Service) error {
+	known, found, err := credentials.Read(p.config.DataDir)
+	if err != nil {
+		return err
+	}
+	made, created, err := s.Bootstrap(ctx)
+	if err != nil {
+		return err
+	}
+	if !created && (!found || known.OperatorID != made.OperatorID) {
+		p.log.Warn("the credentials are gone: giving the first operator a new token", "operator_id", made.OperatorID)
+		if made, err = s.ReplaceToken(ctx); err != nil {
+			return err
+		}
+		created = true
+	}
+	want := known
+	want.APIURL, want.AppURL = p.config.apiURL(), p.config.appURL()
+	if created {
+		want.OperatorID, want.AccessToken = made.OperatorID, made.AccessToken
+	}
+	if want == known {
+		return nil
+	}
+	return credentials.Write(p.config.DataDir, want)
+}
+
+func (p *platform) buildScheduler(ctx context.Context, g *ground) error {
+	master, err := seal.Master(p.config.masterKey())
+	if err != nil {
+		return err
+	}
+	keys, err := g.js.KeyValue(ctx, subjects.BucketKeys)
+	if err != nil {
+		return fmt.Errorf("open the bucket of data keys: %w", err)
+	}
+	s, err := scheduler.New(p.config.scheduler(local(p.config.Registry)), scheduler.Deps{
+		Store: g.store, NATS: g.nats, JetStream: g.js, Pool: g.pool, Seal: seal.New(master, seal.NewKV(keys)),
+		Tiers: billingv1.NewTierServiceClient(g.calls.Conn()),
+		Now:   time.Now, Log: p.log.With("part", "scheduler"),
+	})
+	if err != nil {
+		return err
+	}
+	s.Register(g.calls)
+	p.group.Add("scheduler", s)
+	return nil
+}
+
+func (p *platform) buildProxyConfig(_ context.Context, g *ground) error {
+	s, err := proxyconfig.New(proxyconfig.DefaultConfig(), proxyconfig.Deps{
+		Store: g.store, NATS: g.nats, JetStream: g.js, Registry: p.options.Observer.Registry,
+		Now: time.Now, Log: p.log.With("part", "proxy-config"),
+	})
+	if err != nil {
+		return err
+	}
+	p.group.Add("proxy-config", s)
+	return nil
+}
+
+func (p *platform) buildHealth(_ context.Context, g *ground) error {
+	s, err := health.New(health.Config{}, health.Deps{Store: g.store, NATS: g.nats, JetStream: g.js, Log: p.log.With("part", "health")})
+	if err != nil {
+		return err
+	}
+	p.group.Add("health", s)
+	return nil
+}
+
+func (p *platform) buildEdge(_ context.Context, g *ground) error {
+	args := []string{
+		"--nats", g.natsURL, "--http", p.config.EdgeHTTP, "--https", p.config.EdgeHTTPS, "--data-dir", p.config.edgeDir(),
+	}
+	if g.edgeKey != "" {
+		args = append(args, "--nats-creds", g.edgeKey)
+	}
+	e, err := edge.New(edge.Config{Program: p.options.EdgeProgram, Args: args, Version: p.options.Version, Dir: p.config.edgeDir(), Log: p.log})
+	if err != nil {
+		return err
+	}
+	p.group.Add("edge", e)
+	return nil
+}
+
+func (p *platform) buildGateway(_ context.Context, g *ground) error {
+	s, err := gateway.New(gateway.Config{Listen: p.config.Listen}, gateway.Deps{
+		Scheduler: schedulerv1.NewSchedulerServiceClient(g.calls.Conn()),
+		Tiers:     billingv1.NewTierServiceClient(g.calls.Conn()),
+		Identity:  identityv1.NewIdentityServiceClient(g.calls.Conn()),
+		Store:     g.store,
+		Probes:    probes.NewJetStream(g.js, p.log),
+		Services:  p.services,
+		Version:   p.options.Version,
+		Metrics:   p.options.Observer.Registry,
+		Tracing:   p.options.Observer.Tracing,
+		Log:       p.log.With("part", "gateway"),
+	})
+	if err != nil {
+		return err
+	}
+	p.group.Add("gateway", s)
+	return nil
+}
+
+func (p *platform) buildOps(ctx context.Context, _ *ground) error {
+	ops, err := service.ListenOps(ctx, p.config.OpsListen, p.options.Observer.Metrics(), p.group.Checks())
+	if err != nil {
+		return err
+	}
+	p.log.Info("metrics and probes", "address", ops.Address())
+	p.group.Add("ops", ops)
+	return nil
+}
+
+// connection is the daemon's NATS connection as a part that can be asked.
+type connection struct{ nats *nats.Conn }
+
+func (c connection) Run(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}
+
+func (c connection) Ready() error {
+	if !c.nats.IsConnected() {
+		return errors.New("NATS is not connected")
+	}
+	return nil
+}
