@@ -1,0 +1,261 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/slipway-paas/slipway/e2e/client"
+	"github.com/slipway-paas/slipway/e2e/podman"
+	"github.com/slipway-paas/slipway/e2e/stack"
+)
+
+const (
+	appPort = "8080"
+	tier    = "buddo-starter"
+	// atOnce is how many starts are under way together, batch how many are measured.
+	atOnce = 8
+	batch  = 32
+)
+
+// starterLimits are the tier's, for Podman alone.
+func starterLimits() podman.Limits {
+	return podman.Limits{MemoryMB: 256, CPUMillicores: 250, Pids: 512}
+}
+
+// apps deploys through the public API and counts names.
+type apps struct {
+	s     *stack.Stack
+	c     *client.Client
+	http  *http.Client
+	image string
+
+	mu   sync.Mutex
+	next int
+	live map[string]string // id by subdomain
+}
+
+func newApps(ctx context.Context, s *stack.Stack) (*apps, error) {
+	image, err := s.Push(ctx, "bench/app:1", "bench")
+	if err != nil {
+		return nil, err
+	}
+	return &apps{s: s, c: s.Client(), http: &http.Client{Timeout: 5 * time.Second}, image: image, live: map[string]string{}}, nil
+}
+
+// deploy asks for an app and waits for its first 200 through the edge.
+func (a *apps) deploy(ctx context.Context) (subdomain string, took time.Duration, err error) {
+	a.mu.Lock()
+	a.next++
+	subdomain = fmt.Sprintf("bench-%d", a.next)
+	a.mu.Unlock()
+	began := time.Now()
+	answer, err := a.c.Do(ctx, http.MethodPost, "/api/deploy/apps",
+		map[string]any{"subdomain": subdomain, "image": a.image, "tier": tier, "port": 8080})
+	if err != nil {
+		return subdomain, 0, err
+	}
+	if answer.Status != http.StatusCreated {
+		return subdomain, 0, fmt.Errorf("create %s: %s", subdomain, answer)
+	}
+	id, _ := answer.Object("deployment")["id"].(string)
+	a.mu.Lock()
+	a.live[subdomain] = id
+	a.mu.Unlock()
+	if err := first200(ctx, a.http, a.s.Edge+"/", a.s.Host(subdomain)); err != nil {
+		return subdomain, 0, err
+	}
+	return subdomain, time.Since(began), nil
+}
+
+// destroy ends an app and waits until it is gone.
+func (a *apps) destroy(ctx context.Context, subdomain string) error {
+	a.mu.Lock()
+	id := a.live[subdomain]
+	delete(a.live, subdomain)
+	a.mu.Unlock()
+	answer, err := a.c.Do(ctx, http.MethodDelete, "/api/deploy/apps/"+id, nil)
+	if err != nil {
+		return err
+	}
+	if answer.Status != http.StatusOK {
+		return fmt.Errorf("destroy %s: %s", subdomain, answer)
+	}
+	return client.Poll(ctx, func(ctx context.Context) (bool, string, error) {
+		answer, err := a.c.Do(ctx, http.MethodGet, "/api/deploy/apps/"+id+"/status", nil)
+		if err != nil {
+			return false, err.Error(), nil
+		}
+		return answer.JSON()["status"] == "destroyed", answer.String(), nil
+	})
+}
+
+// inParallel calls work n times, atOnce together, and returns how long all took.
+func inParallel(ctx context.Context, n int, work func(context.Context, int) error) (time.Duration, error) {
+	began := time.Now()
+	numbers := make(chan int)
+	failures := make(chan error, n)
+	var wait sync.WaitGroup
+	for range atOnce {
+		wait.Add(1)
+		go func() {
+			defer wait.Done()
+			for i := range numbers {
+				failures <- work(ctx, i)
+			}
+		}()
+	}
+	for i := range n {
+		numbers <- i
+	}
+	close(numbers)
+	wait.Wait()
+	close(failures)
+	var failure error
+	for err := range failures {
+		failure = errors.Join(failure, err)
+	}
+	return time.Since(began), failure
+}
+
+func deploySection(ctx context.Context, b *bench) (err error) {
+	s, done, err := b.platform(ctx)
+	if err != nil {
+		return err
+	}
+	defer done(&err)
+	a, err := newApps(ctx, s)
+	if err != nil {
+		return err
+	}
+	alone, err := newAnchor(ctx, s.Nodes()[0], a.image)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, alone.close()) }()
+
+	ours, theirs, err := oneByOne(ctx, a, alone, b.runs)
+	if err != nil {
+		return err
+	}
+	compare("deploy, POST to first 200", ours.String(), "Podman alone "+theirs.String(),
+		ratio(float64(ours.median), float64(theirs.median)), "goal 0.8x, at most 1.1x")
+	oursRate, theirsRate, err := manyAtOnce(ctx, a, alone)
+	if err != nil {
+		return err
+	}
+	compare("starts at 8 at once", fmt.Sprintf("%.1f/s", oursRate), fmt.Sprintf("Podman alone %.1f/s", theirsRate),
+		ratio(oursRate, theirsRate), "goal 1.8x, at least 1.2x")
+	return nil
+}
+
+// oneByOne measures deploys alternately, so that both meet the same machine. The
+// first of each is not counted: it pulls and warms.
+func oneByOne(ctx context.Context, a *apps, alone *anchor, runs int) (ours, theirs spread, err error) {
+	var mine, podmans []time.Duration
+	for i := range runs + 1 {
+		subdomain, took, err := a.deploy(ctx)
+		if err != nil {
+			return ours, theirs, err
+		}
+		if err := a.destroy(ctx, subdomain); err != nil {
+			return ours, theirs, err
+		}
+		name := fmt.Sprintf("alone-%d", i)
+		tookAlone, err := alone.deploy(ctx, name, starterLimits())
+		if err != nil {
+			return ours, theirs, err
+		}
+		if err := alone.remove(ctx, name); err != nil {
+			return ours, theirs, err
+		}
+		if i > 0 {
+			mine, podmans = append(mine, took), append(podmans, tookAlone)
+		}
+	}
+	return spreadOf(mine), spreadOf(podmans), nil
+}
+
+func manyAtOnce(ctx context.Context, a *apps, alone *anchor) (ours, theirs float64, err error) {
+	ours, err = a.startsPerSecond(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	took, err := inParallel(ctx, batch, func(ctx context.Context, i int) error {
+		_, err := alone.deploy(ctx, fmt.Sprintf("many-%d", i), starterLimits())
+		return err
+	})
+	if err != nil {
+		return 0, 0, err
+	}
+	_, err = inParallel(ctx, batch, func(ctx context.Context, i int) error {
+		return alone.remove(ctx, fmt.Sprintf("many-%d", i))
+	})
+	return ours, batch / took.Seconds(), err
+}
+
+// startsPerSecond deploys a batch, atOnce together, and takes it away again.
+func (a *apps) startsPerSecond(ctx context.Context) (float64, error) {
+	names := make([]string, batch)
+	took, err := inParallel(ctx, batch, func(ctx context.Context, i int) error {
+		var err error
+		names[i], _, err = a.deploy(ctx)
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	_, err = inParallel(ctx, batch, func(ctx context.Context, i int) error { return a.destroy(ctx, names[i]) })
+	return batch / took.Seconds(), err
+}
+
+func manySection(ctx context.Context, b *bench) (err error) {
+	s, done, err := b.platform(ctx)
+	if err != nil {
+		return err
+	}
+	defer done(&err)
+	a, err := newApps(ctx, s)
+	if err != nil {
+		return err
+	}
+	alone, err := newAnchor(ctx, s.Nodes()[0], a.image)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, alone.close()) }()
+	base, _, err := oneByOne(ctx, a, alone, b.runs)
+	if err != nil {
+		return err
+	}
+	baseRate, err := a.startsPerSecond(ctx)
+	if err != nil {
+		return err
+	}
+	running := 0
+	for _, n := range b.many {
+		if _, err := inParallel(ctx, n-running, func(ctx context.Context, _ int) error {
+			_, _, err := a.deploy(ctx)
+			return err
+		}); err != nil {
+			return fmt.Errorf("fill up to %d apps: %w", n, err)
+		}
+		running = n
+		ours, _, err := oneByOne(ctx, a, alone, b.runs)
+		if err != nil {
+			return err
+		}
+		compare(fmt.Sprintf("deploy with %d apps running", n), ours.String(), "with none "+base.String(),
+			ratio(float64(ours.median), float64(base.median)), "at most 1.3x")
+		rate, err := a.startsPerSecond(ctx)
+		if err != nil {
+			return err
+		}
+		compare(fmt.Sprintf("starts at 8 at once with %d apps running", n), fmt.Sprintf("%.1f/s", rate),
+			fmt.Sprintf("with none %.1f/s", baseRate), ratio(baseRate, rate), "at most 1.3x slower")
+	}
+	return nil
+}

@@ -1,0 +1,231 @@
+package stack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/slipway-paas/slipway/e2e/client"
+	"github.com/slipway-paas/slipway/libs/natsconn"
+)
+
+// firstNode is the id of the node that a platform has from the start.
+const firstNode = "first"
+
+// Processes starts the platform with every service as a process of its own, over
+// real gRPC, a NATS server and a private PostgreSQL, and returns when it is ready.
+// Close it, also when a test fails.
+func Processes(ctx context.Context, o Options) (*Stack, error) {
+	s, err := newStack(o)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.startProcesses(ctx); err != nil {
+		return nil, errors.Join(err, s.Close(ctx))
+	}
+	return s, nil
+}
+
+func (s *Stack) startProcesses(ctx context.Context) error {
+	if err := s.startNATS(ctx); err != nil {
+		return err
+	}
+	if err := s.provision(ctx); err != nil {
+		return err
+	}
+	database, err := s.startPostgres(ctx)
+	if err != nil {
+		return err
+	}
+	rpc, err := freePorts(3)
+	if err != nil {
+		return err
+	}
+	identity, billing, scheduler := local(rpc[0]), local(rpc[1]), local(rpc[2])
+	services := []service{
+		{"registry", []string{"--listen", s.Registry, "--store-dir", filepath.Join(s.dataDir(), "registry")}},
+		{"billing", []string{"--rpc-listen", billing}},
+		{"identity", []string{
+			"--rpc-listen", identity, "--public-url", s.API,
+			"--credentials-file", filepath.Join(s.dataDir(), "credentials.json"),
+		}},
+		{"scheduler", append([]string{
+			"--rpc-listen", scheduler, "--billing", billing, "--database-url", database, "--base-domain", s.BaseDomain,
+			"--master-key", filepath.Join(s.dataDir(), "master.key"), "--allowed-registries", s.registries(),
+		}, s.rolloutFlags()...)},
+		{"health", nil},
+		{"proxy-config", nil},
+	}
+	pages, err := s.runServices(services)
+	if err != nil {
+		return err
+	}
+	edgePage, err := s.startEdge()
+	if err != nil {
+		return err
+	}
+	node, nodePage, err := s.startNode(ctx, firstNode)
+	if err != nil {
+		return err
+	}
+	s.nodes = append(s.nodes, node)
+	pages = append(pages, "edge="+edgePage, "node-agent="+nodePage)
+	if err := s.runService(service{"gateway", []string{
+		"--listen", local(s.ports.API), "--identity", identity, "--billing", billing, "--scheduler", scheduler,
+		"--services", strings.Join(pages, ","),
+	}}, local(s.ports.Ops)); err != nil {
+		return err
+	}
+	return s.WaitReady(ctx)
+}
+
+// service is one of the platform's, with the flags that are its own.
+type service struct {
+	name string
+	args []string
+}
+
+// runServices starts services and returns their readiness pages as name=URL.
+func (s *Stack) runServices(services []service) ([]string, error) {
+	ops, err := freePorts(len(services))
+	if err != nil {
+		return nil, err
+	}
+	var pages []string
+	for i, one := range services {
+		if err := s.runService(one, local(ops[i])); err != nil {
+			return nil, err
+		}
+		pages = append(pages, one.name+"="+readyPage(ops[i]))
+	}
+	return pages, nil
+}
+
+func readyPage(port int) string { return "http://" + local(port) + "/readyz" }
+
+// runService runs a service with what all of them are told.
+func (s *Stack) runService(one service, ops string) error {
+	name := "slipway-" + one.name
+	args := append([]string{"--nats", s.NATS, "--nats-key", s.key(natsconn.RolePlatform), "--ops-listen", ops}, one.args...)
+	_, err := s.run(command{name: name, binary: filepath.Join(s.bin, name), args: args})
+	return err
+}
+
+func (s *Stack) key(role natsconn.Role) string { return filepath.Join(s.NATSKeys, string(role)+".nk") }
+
+// startEdge starts an edge and returns its readiness page.
+func (s *Stack) startEdge() (page string, err error) {
+	ports, err := freePorts(1)
+	if err != nil {
+		return "", err
+	}
+	_, err = s.run(command{name: "slipway-edge", binary: filepath.Join(s.bin, "slipway-edge"), args: []string{
+		"--nats", s.NATS, "--nats-creds", s.key(natsconn.RoleEdge),
+		"--http", local(s.ports.EdgeHTTP), "--https", local(s.ports.EdgeHTTPS),
+		"--data-dir", filepath.Join(s.dataDir(), "edge"), "--metrics", local(ports[0]),
+	}})
+	return "http://" + local(ports[0]) + "/ready", err
+}
+
+// AddNode starts one more node-agent, with its own Podman, and waits until that
+// answers.
+func (s *Stack) AddNode(ctx context.Context, id string) (*Node, error) {
+	node, _, err := s.startNode(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.nodes = append(s.nodes, node)
+	return node, nil
+}
+
+// startNode returns the node, and the agent's readiness page.
+func (s *Stack) startNode(ctx context.Context, id string) (node *Node, page string, err error) {
+	dir := filepath.Join(s.dataDir(), nodePrefix+id)
+	name := nodeAgent
+	if id != firstNode {
+		name += "-" + id
+	}
+	ops, err := freePorts(1)
+	if err != nil {
+		return nil, "", err
+	}
+	args := append([]string{
+		"--nats", s.NATS, "--nats-key", s.key(natsconn.RoleNode), "--ops-listen", local(ops[0]),
+		"--node-id", id, "--data-dir", dir, "--insecure-registries", s.Registry,
+	}, s.capacityFlags("--")...)
+	p, err := s.run(command{name: name, binary: filepath.Join(s.bin, nodeAgent), args: args})
+	if err != nil {
+		return nil, "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	node = &Node{ID: id}
+	err = client.Poll(ctx, func(ctx context.Context) (bool, string, error) {
+		select {
+		case <-p.Ended():
+			return false, "", fmt.Errorf("it ended: %w", p.err)
+		default:
+		}
+		found, err := agentDirs(dir)
+		if err != nil || len(found) == 0 {
+			return false, "no Podman configuration yet", err
+		}
+		node.Dir = found[0]
+		err = node.Podman().Ping(ctx)
+		return err == nil, fmt.Sprint(err), nil
+	})
+	if err != nil {
+		return nil, "", fmt.Errorf("node %s did not start: %w\n%s", id, err, p.Tail())
+	}
+	return node, readyPage(ops[0]), nil
+}
+
+const (
+	nodeAgent = "slipway-node-agent"
+	// nodePrefix begins the name of each node-agent's data directory.
+	nodePrefix = "node-"
+)
+
+func (s *Stack) registries() string { return s.Registry + "/,docker.io/library/,ghcr.io/" }
+
+// capacityFlags say what a node offers to apps; prefix begins their names.
+func (s *Stack) capacityFlags(prefix string) []string {
+	var flags []string
+	if s.options.NodeMemoryMB > 0 {
+		flags = append(flags, prefix+"memory-mb", strconv.Itoa(s.options.NodeMemoryMB))
+	}
+	if s.options.NodeCPUMillicores > 0 {
+		flags = append(flags, prefix+"cpu-millicores", strconv.Itoa(s.options.NodeCPUMillicores))
+	}
+	return flags
+}
+
+// provision makes the streams and buckets, as whoever installs the platform does.
+func (s *Stack) provision(ctx context.Context) error {
+	nc, err := natsconn.Connect(natsconn.Config{
+		URL: s.NATS, SeedFile: filepath.Join(s.NATSKeys, string(natsconn.RolePlatform)+".nk"),
+		Role: natsconn.RolePlatform, Name: "set-up", Log: discard(),
+	})
+	if err != nil {
+		return fmt.Errorf("set NATS up: %w", err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return fmt.Errorf("set NATS up: %w", err)
+	}
+	if err := natsconn.Provision(ctx, js, 1); err != nil {
+		return fmt.Errorf("set NATS up: %w", err)
+	}
+	return nil
+}
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }

@@ -1,0 +1,54 @@
+package stack
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+)
+
+// Daemon is the name of the standalone platform's process.
+const Daemon = "slipwayd"
+
+// Standalone starts the platform as one daemon and returns when it is ready. Close
+// it, also when a test fails.
+func Standalone(ctx context.Context, o Options) (*Stack, error) {
+	s, err := newStack(o)
+	if err != nil {
+		return nil, err
+	}
+	args := []string{
+		"--data-dir", s.dataDir(),
+		"--listen", local(s.ports.API),
+		"--edge-http", local(s.ports.EdgeHTTP),
+		"--edge-https", local(s.ports.EdgeHTTPS),
+		"--registry", local(s.ports.Registry),
+		"--nats", local(s.ports.NATS),
+		"--base-domain", s.BaseDomain,
+		"--ops-listen", local(s.ports.Ops),
+	}
+	args = append(append(args, s.rolloutFlags()...), s.capacityFlags("--node-")...)
+	s.NATSKeys = filepath.Join(s.dataDir(), "nats", "keys")
+	if _, err := s.run(command{name: Daemon, binary: filepath.Join(s.bin, Daemon), args: args}); err != nil {
+		return nil, errors.Join(err, s.Close(ctx))
+	}
+	if err := s.WaitReady(ctx); err != nil {
+		return nil, errors.Join(err, s.Close(ctx))
+	}
+	s.nodes, err = findNodes(s.dataDir())
+	if err != nil {
+		return nil, errors.Join(err, s.Close(ctx))
+	}
+	return s, nil
+}
+
+func findNodes(dir string) ([]*Node, error) {
+	agents, err := agentDirs(dir)
+	if err != nil {
+		return nil, err
+	}
+	nodes := make([]*Node, 0, len(agents))
+	for _, agent := range agents {
+		nodes = append(nodes, &Node{ID: filepath.Base(agent), Dir: agent})
+	}
+	return nodes, nil
+}
