@@ -9,13 +9,14 @@ MAKEFLAGS += --no-print-directory
 # .vscode/settings.json.
 BUILD_TAGS := remote,containers_image_openpgp,exclude_graphdriver_btrfs,exclude_graphdriver_devicemapper
 export GOFLAGS := -buildvcs=false -tags=$(BUILD_TAGS)
+# Static binaries, with or without a C compiler on the machine.
+export CGO_ENABLED := 0
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-BUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
+BUILD := go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
 
 BIN := $(CURDIR)/bin
 TOOLS := $(BIN)/tools
-DATA := $(CURDIR)/.slipway
 
 UNIT := ./libs/... ./gen/... ./services/... ./services/proxy-config/edge/...
 MODULES := $(UNIT) ./e2e/...
@@ -78,7 +79,7 @@ fmt-check:
 	if [[ -n $$unformatted ]]; then printf 'not formatted; run make fmt:\n%s\n' "$$unformatted" >&2; exit 1; fi
 
 clean: ## Remove .slipway with its containers and networks, and bin/.
-	@deployments/standalone/clean.sh $(DATA)
+	@deployments/standalone/clean.sh .slipway .slipway-dev .slipway-tilt
 	@rm -rf bin
 
 # Tools, each of one version, in bin/tools. A stamp with the version makes a new one

@@ -75,9 +75,13 @@ for ((i = 0; ; i++)); do
 done
 
 export SLIPWAY_CREDENTIALS=$data/credentials.json
-image=$("$bin/slipway-sample" push --registry "$registry" --name sample:latest) || give_up 'The sample app could not be pushed.'
-echo "Deploying $image ..."
-"$bin/slipway" deploy --subdomain sample --image "$image" --tier buddo-starter --wait || give_up 'The sample app could not be deployed.'
+if "$bin/slipway" status sample >/dev/null 2>&1; then
+  echo 'The sample app is there from before.'
+else
+  image=$("$bin/slipway-sample" push --registry "$registry" --name sample:latest) || give_up 'The sample app could not be pushed.'
+  echo "Deploying $image ..."
+  "$bin/slipway" deploy "$image" --subdomain sample || give_up 'The sample app could not be deployed.'
+fi
 
 cat <<TEXT
 
@@ -90,10 +94,10 @@ Slipway is running.
 Try next, in another terminal:
 
   curl http://sample.$domain:${edge##*:}
-  export SLIPWAY_CREDENTIALS=$data/credentials.json
-  bin/slipway status sample
+  bin/slipway status
   bin/slipway logs sample
   bin/slipway events sample --follow
+  bin/slipway deploy docker.io/library/nginx:alpine --subdomain hello --port 80
 
 Ctrl-C stops everything; make run starts it again with the same data; make clean removes it.
 TEXT

@@ -33,6 +33,11 @@ while read -r programs package; do
   [[ -z $programs ]] && continue
   has "$programs" || missing+=("$package")
 done <<<"$needed"
+if ((EUID != 0)); then
+  # Podman without root.
+  has newuidmap || missing+=(uidmap)
+  has slirp4netns || missing+=(slirp4netns)
+fi
 [[ -e /etc/ssl/certs/ca-certificates.crt ]] || missing+=(ca-certificates)
 
 if ((${#missing[@]} == 0)); then

@@ -18,7 +18,7 @@ func (k Keys) users() []*server.NkeyUser {
 func nodePublishes() []string {
 	allow := []string{subjects.AllSecretsRequests, "$KV." + subjects.BucketNodes + ".*"}
 	for _, fact := range []string{"ImagePulled", "ImagePullFailed", "ContainerStarted", "ContainerStartFailed", "ContainerExited", "ContainerRemoved"} {
-		allow = append(allow, "evt.*."+subjects.Deployment+".*."+fact)
+		allow = append(allow, subjects.Of("*", subjects.Deployment, "*").Event(fact))
 	}
 	allow = append(allow, readsBucket(subjects.BucketDesired)...)
 	return append(allow,

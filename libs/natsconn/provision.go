@@ -15,6 +15,8 @@ const (
 	HeartbeatTTL = 10 * time.Second
 	dedupeWindow = 2 * time.Minute
 	probesKept   = time.Hour
+	// markersKept is how long a bucket says that a key was deleted.
+	markersKept = time.Hour
 )
 
 // Provision makes the platform's streams and buckets, or brings those that are
@@ -53,9 +55,9 @@ func Provision(ctx context.Context, js jetstream.JetStream, replicas int) error 
 		}
 	}
 	for _, bucket := range []jetstream.KeyValueConfig{
-		{Bucket: subjects.BucketDesired, Description: "What each node must run."},
-		{Bucket: subjects.BucketInstances, Description: "What health must probe."},
-		{Bucket: subjects.BucketRoutes, Description: "Which host goes to which instances."},
+		{Bucket: subjects.BucketDesired, Description: "What each node must run.", LimitMarkerTTL: markersKept},
+		{Bucket: subjects.BucketInstances, Description: "What health must probe.", LimitMarkerTTL: markersKept},
+		{Bucket: subjects.BucketRoutes, Description: "Which host goes to which instances.", LimitMarkerTTL: markersKept},
 		{Bucket: subjects.BucketKeys, Description: "Wrapped data keys."},
 		{
 			Bucket: subjects.BucketNodes, Description: "Heartbeats of nodes.", Storage: jetstream.MemoryStorage,

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -71,6 +72,8 @@ type Deps struct {
 	Version  string
 	// Metrics gets the gateway's figures; nil for none.
 	Metrics prometheus.Registerer
+	// Exposition answers GET /metrics, for callers on this machine only; nil for none.
+	Exposition http.Handler
 	// Tracing says whether spans are exported: without it polls make none.
 	Tracing bool
 	// Listener is used instead of Config.Listen when set.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"path"
 	"runtime/debug"
 	"strings"
@@ -53,6 +54,9 @@ func newDoor(deploy *deployServer, guard *authn.Guard, grpc *rpc.Server, health 
 		// A failed write means that the client is gone.
 		_, _ = w.Write(document)
 	})
+	if deps.Exposition != nil {
+		d.mux.Handle("GET /metrics", d.onlyLocal(deps.Exposition))
+	}
 	d.rest = otelhttp.NewHandler(http.HandlerFunc(d.route), "http", otelhttp.WithSpanNameFormatter(func(_ string, r *http.Request) string {
 		if _, pattern := d.mux.Handler(r); pattern != "" {
 			return pattern
@@ -63,6 +67,18 @@ func newDoor(deploy *deployServer, guard *authn.Guard, grpc *rpc.Server, health 
 		return nil, err
 	}
 	return d, nil
+}
+
+// onlyLocal answers callers on this machine; to others there is nothing here.
+func (d *door) onlyLocal(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		from, err := netip.ParseAddrPort(r.RemoteAddr)
+		if err != nil || !from.Addr().Unmap().IsLoopback() {
+			d.fail(w, r, noSuchPath())
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 // Headers of every answer; shared, never changed.

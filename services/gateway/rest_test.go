@@ -1,9 +1,7 @@
 package gateway_test
 
 import (
-	"encoding/json"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -15,7 +13,6 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	deploymentv1 "github.com/slipway-paas/slipway/gen/slipway/deployment/v1"
 	schedulerv1 "github.com/slipway-paas/slipway/gen/slipway/scheduler/v1"
 	"github.com/slipway-paas/slipway/libs/problem"
 )
@@ -281,141 +278,5 @@ func TestWithoutIdentityNobodyIsLetIn(t *testing.T) {
 	p := wantProblem(t, s.call(t, "GET", "/api/deploy/apps", ""), 503, "unavailable")
 	if m, _ := p["message"].(string); !strings.Contains(m, "access tokens") {
 		t.Errorf("%q does not say what is missing", m)
-	}
-}
-
-func TestEveryAnswerHasItsHeaders(t *testing.T) {
-	t.Parallel()
-	s := begin(t)
-	id := s.requested(t)
-	for _, path := range []string{"/api/deploy/apps", "/api/deploy/apps/" + id + "/status", "/nothing", "/openapi.json", "/api/v1/health"} {
-		h := s.call(t, "GET", path, "", "X-Request-Id: my-id.1").header
-		if h.Get("X-Request-Id") != "my-id.1" || h.Get("X-Content-Type-Options") != "nosniff" ||
-			h.Get("Content-Security-Policy") == "" || h.Get("Cache-Control") != "no-store" {
-			t.Errorf("%s: %v", path, h)
-		}
-	}
-	for _, bad := range []string{strings.Repeat("x", 129), "a b", "a\"b"} {
-		got := s.call(t, "GET", "/nothing", "", "X-Request-Id: "+bad).header.Get("X-Request-Id")
-		if got == bad || len(got) != 16 {
-			t.Errorf("the id %q became %q, want one of ours", bad, got)
-		}
-	}
-}
-
-func TestHeadIsGetWithoutBody(t *testing.T) {
-	t.Parallel()
-	s := begin(t)
-	id := s.requested(t)
-	for _, path := range []string{"/api/deploy/apps", "/api/deploy/apps/" + id + "/status", "/api/deploy/apps/" + id + "/events"} {
-		if got := s.call(t, "HEAD", path, ""); got.status != 200 || got.body != "" {
-			t.Errorf("HEAD %s: %d %q", path, got.status, got.body)
-		}
-	}
-}
-
-func TestHealthSaysWhatIsReady(t *testing.T) {
-	t.Parallel()
-	s := begin(t)
-	s.services = map[string]bool{"scheduler": false, "identity": true}
-	steps := []struct {
-		scheduler bool
-		code      int
-		status    string
-	}{{false, 503, "starting"}, {true, 200, "ok"}, {false, 503, "degraded"}}
-	for _, step := range steps {
-		s.services = map[string]bool{"scheduler": step.scheduler, "identity": true}
-		got := s.call(t, "GET", "/api/v1/health", "", "Authorization: ")
-		if got.status != step.code {
-			t.Errorf("%s: got %d", step.status, got.status)
-		}
-		same(t, map[string]any{
-			"status": step.status, "version": "1.2.3", "services": map[string]any{"scheduler": step.scheduler, "identity": true},
-		}, got.json(t))
-	}
-}
-
-func TestTheOpenAPIDocumentListsEveryPath(t *testing.T) {
-	t.Parallel()
-	s := begin(t)
-	got := s.call(t, "GET", "/openapi.json", "", "Authorization: ")
-	doc := got.json(t)
-	paths := doc["paths"].(map[string]any)
-	if len(paths) != 9 {
-		t.Errorf("%d paths, want the seven of the dialect, the events and health", len(paths))
-	}
-	create := paths["/api/deploy/apps"].(map[string]any)["post"].(map[string]any)["responses"].(map[string]any)
-	if create["201"] == nil || create["200"] != nil || create["422"] == nil {
-		t.Errorf("create answers %v", create)
-	}
-	schemas := doc["components"].(map[string]any)["schemas"].(map[string]any)
-	deployment := schemas["Deployment"].(map[string]any)["properties"].(map[string]any)
-	if deployment["deploy_tier_id"] == nil || deployment["operator_id"] != nil {
-		t.Errorf("the Deployment is not the dialect's: %v", deployment)
-	}
-	var walk func(any)
-	walk = func(v any) {
-		switch v := v.(type) {
-		case map[string]any:
-			if ref, ok := v["$ref"].(string); ok {
-				if name, found := strings.CutPrefix(ref, "#/components/schemas/"); found && schemas[name] == nil {
-					t.Errorf("%s points at nothing", ref)
-				}
-			}
-			for _, inner := range v {
-				walk(inner)
-			}
-		case []any:
-			for _, inner := range v {
-				walk(inner)
-			}
-		}
-	}
-	walk(doc)
-}
-
-func TestAnAnswerToAPollIsTheSameOnBothWays(t *testing.T) {
-	t.Parallel()
-	s := begin(t)
-	id := s.requested(t)
-	s.happen(t, id, &deploymentv1.DeploymentScheduled{ReleaseId: "r1", Placements: []*deploymentv1.Placement{{InstanceId: "i1"}}})
-	path := "/api/deploy/apps/" + id + "/status"
-	eventually(t, "the view sees it", func() bool { return s.call(t, "GET", path, "").json(t)["status"] == "deploying" })
-	// A query keeps the path; an upper-case id takes the common way.
-	slow := s.call(t, "GET", "/api/deploy/apps/"+strings.ToUpper(id)+"/status", "")
-	same(t, s.call(t, "GET", path+"?x=1", "").json(t), slow.json(t))
-}
-
-// Whatever comes over the line, the gateway answers something or hangs up, and lives.
-func TestRubbishOnTheLine(t *testing.T) {
-	t.Parallel()
-	s := begin(t)
-	lines := []string{
-		"\x00\x01\x02\x03\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n",
-		"GET /api/deploy/apps HTTP/1.1\r\n\r\n", "GET /api/deploy/apps HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
-		"POST /api/deploy/apps HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
-		"POST /api/deploy/apps HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-		"GET /" + strings.Repeat("a", 100_000) + " HTTP/1.1\r\nHost: a\r\n\r\n",
-		"OPTIONS * HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
-	}
-	for _, line := range lines {
-		conn, err := net.Dial("tcp", s.address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		// What the gateway does with half a request may be a reset: any end is fine.
-		_, _ = io.WriteString(conn, line)
-		if tcp, ok := conn.(*net.TCPConn); ok {
-			_ = tcp.CloseWrite()
-		}
-		_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
-		answer, err := io.ReadAll(conn)
-		if ne, ok := err.(net.Error); ok && ne.Timeout() {
-			t.Errorf("%.40q: the line stayed open: %.80q", line, answer)
-		}
-		_ = conn.Close()
-	}
-	if got := s.call(t, "GET", "/api/deploy/apps", ""); got.status != 200 || !json.Valid([]byte(got.body)) {
-		t.Errorf("afterwards: %d %s", got.status, got.body)
 	}
 }

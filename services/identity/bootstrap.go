@@ -42,7 +42,7 @@ func (s *Service) Bootstrap(ctx context.Context) (c Credentials, created bool, e
 		return Credentials{}, false, err
 	}
 	if state.Exists() {
-		return credentials(state, ""), false, nil
+		return newCredentials(state, ""), false, nil
 	}
 	id, err := uuid.NewV7()
 	if err != nil {
@@ -68,12 +68,12 @@ func (s *Service) Bootstrap(ctx context.Context) (c Credentials, created bool, e
 		if state, _, err = s.first(ctx); err != nil {
 			return Credentials{}, false, err
 		}
-		return credentials(state, ""), false, nil
+		return newCredentials(state, ""), false, nil
 	}
 	if err != nil {
 		return Credentials{}, false, fmt.Errorf("write the first operator to the log: %w", err)
 	}
-	return credentials(operator.Evolve(operator.State{}, made), token), true, nil
+	return newCredentials(operator.Evolve(operator.State{}, made), token), true, nil
 }
 
 // ReplaceToken gives the first operator another access token and ends the old one.
@@ -99,7 +99,7 @@ func (s *Service) ReplaceToken(ctx context.Context) (Credentials, error) {
 	if err != nil {
 		return Credentials{}, fmt.Errorf("write the replaced token's hash to the log: %w", err)
 	}
-	return credentials(state, token), nil
+	return newCredentials(state, token), nil
 }
 
 // first loads the first operator and the sequence of its last event; the zero
@@ -132,6 +132,6 @@ func (s *Service) first(ctx context.Context) (operator.State, uint64, error) {
 	return state, sequence, nil
 }
 
-func credentials(s operator.State, token string) Credentials {
+func newCredentials(s operator.State, token string) Credentials {
 	return Credentials{OperatorID: s.ID, OrgID: s.OrgID, AppID: s.AppID, AccessToken: token}
 }

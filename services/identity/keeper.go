@@ -2,15 +2,12 @@ package identity
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"sync/atomic"
 	"time"
+
+	"github.com/slipway-paas/slipway/services/identity/credentials"
 )
 
 // KeeperConfig says where the first operator's credentials are kept.
@@ -39,8 +36,7 @@ func NewKeeper(s *Service, c KeeperConfig, log *slog.Logger) *Keeper {
 // Run tries until the credentials are kept and then waits for ctx to end.
 func (k *Keeper) Run(ctx context.Context) error {
 	for wait := 250 * time.Millisecond; !k.kept.Load(); wait = min(2*wait, 5*time.Second) {
-		if err := k.keep(ctx); err == nil {
-			k.kept.Store(true)
+		if err := k.Keep(ctx); err == nil {
 			break
 		} else if ctx.Err() == nil {
 			k.log.WarnContext(ctx, "the first operator's credentials are not kept yet", "error", err)
@@ -63,44 +59,34 @@ func (k *Keeper) Ready() error {
 	return nil
 }
 
-func (k *Keeper) keep(ctx context.Context) error {
+// Keep makes the first operator once, and gives it a new token when the file with
+// the old one is gone; it brings the file's addresses up to date.
+func (k *Keeper) Keep(ctx context.Context) error {
+	known, found, err := credentials.Read(k.config.File)
+	if err != nil {
+		return err
+	}
 	made, created, err := k.service.Bootstrap(ctx)
 	if err != nil {
 		return err
 	}
-	_, err = os.Stat(k.config.File)
-	switch {
-	case err == nil && !created:
-		return nil
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("look for the credentials: %w", err)
-	case !created:
+	if !created && (!found || known.OperatorID != made.OperatorID) {
+		k.log.WarnContext(ctx, "the credentials are gone: giving the first operator a new token", "operator_id", made.OperatorID)
 		if made, err = k.service.ReplaceToken(ctx); err != nil {
 			return err
 		}
+		created = true
 	}
-	return k.write(made)
-}
-
-// write leaves the old file or the new one whole.
-func (k *Keeper) write(c Credentials) error {
-	text, err := json.MarshalIndent(map[string]string{
-		"api_url": k.config.APIURL, "app_url": k.config.AppURL, "operator_id": c.OperatorID, "access_token": c.AccessToken,
-	}, "", "  ")
-	if err != nil {
-		return fmt.Errorf("write the credentials: %w", err)
+	want := known
+	want.APIURL, want.AppURL = k.config.APIURL, k.config.AppURL
+	if created {
+		want.OperatorID, want.AccessToken = made.OperatorID, made.AccessToken
 	}
-	file, err := os.CreateTemp(filepath.Dir(k.config.File), ".credentials-*") // mode 0600
-	if err != nil {
-		return fmt.Errorf("write the credentials: %w", err)
+	if want != known {
+		if err := credentials.Write(k.config.File, want); err != nil {
+			return err
+		}
 	}
-	defer os.Remove(file.Name())
-	_, err = file.Write(append(text, '\n'))
-	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
-		return fmt.Errorf("write the credentials: %w", err)
-	}
-	if err := os.Rename(file.Name(), k.config.File); err != nil {
-		return fmt.Errorf("write the credentials: %w", err)
-	}
+	k.kept.Store(true)
 	return nil
 }

@@ -30,8 +30,14 @@ func newFactQueue(store Facts, log *slog.Logger, m *metrics) *factQueue {
 	return &factQueue{store: store, log: log, metrics: m, waiting: make(chan eventstore.Event, factsWaiting)}
 }
 
-// record queues a fact; it fails only when ctx ends first.
+// record queues a fact; it fails only when ctx ends first. A fact that no log can take
+// (of a container whose labels somebody changed) is left out: it would hold up all
+// others for ever.
 func (q *factQueue) record(ctx context.Context, e eventstore.Event) error {
+	if err := e.Aggregate.Validate(); err != nil {
+		q.log.ErrorContext(ctx, "a fact belongs to no deployment and is left out", "fact", e.ID, "error", err)
+		return nil
+	}
 	select {
 	case q.waiting <- e:
 		return nil

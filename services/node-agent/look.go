@@ -24,7 +24,8 @@ type memory struct {
 	image   string // id, once pulled
 	digest  string
 	pulls   int  // pulls that failed in a row
-	gaveUp  bool // trying again cannot help, or all attempts are used
+	refused bool // the image cannot be pulled, and trying again cannot help
+	gaveUp  bool // all attempts are used
 	next    start
 	last    *identity // of the container that runs or ran
 	started string    // container whose start is recorded
@@ -140,6 +141,9 @@ func (s *Service) remove(ctx context.Context, i *instance, want *nodev1.DesiredI
 				return err
 			}
 		}
+		if err := s.sayLastWords(ctx, i, want, c.ID); err != nil {
+			return err
+		}
 		if err := s.deps.Runtime.Remove(ctx, c.ID); err != nil {
 			return err
 		}
@@ -153,6 +157,40 @@ func (s *Service) remove(ctx context.Context, i *instance, want *nodev1.DesiredI
 	}
 	i.memory.removed, i.memory.last = true, nil
 	return nil
+}
+
+// sayLastWords records how a container ended that was told to, with what it said
+// last, before both go with it.
+func (s *Service) sayLastWords(ctx context.Context, i *instance, want *nodev1.DesiredInstance, container string) error {
+	if want == nil || i.memory.exited == container {
+		return nil
+	}
+	c, err := s.deps.Runtime.Inspect(ctx, container)
+	if errors.Is(err, runtime.ErrNotFound) || err == nil && c.StartedAt.IsZero() {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.record(ctx, identityOf(want, &c), attemptKey(identityOf(want, &c)), s.exitOf(ctx, c)); err != nil {
+		return err
+	}
+	i.memory.exited = container
+	return nil
+}
+
+// exitOf is the fact of a container's end, not yet saying whether it starts again.
+func (s *Service) exitOf(ctx context.Context, c runtime.Container) *deploymentv1.ContainerExited {
+	who := identityOf(nil, &c)
+	lines, err := s.deps.Runtime.Tail(ctx, c.ID, lastLines, lastLinesBytes)
+	if err != nil {
+		s.deps.Log.WarnContext(ctx, "the last lines of a container could not be read", "container", c.ID, "error", err)
+	}
+	return &deploymentv1.ContainerExited{
+		ReleaseId: who.release, InstanceId: who.instance, NodeId: s.cfg.NodeID, ContainerId: c.ID,
+		ExitCode: int32(c.ExitCode), OomKilled: c.OOMKilled, LastLines: lines,
+		ExitedAt: timestamp(c.FinishedAt), Attempt: uint32(who.attempt),
+	}
 }
 
 // unwanted removes a container of ours that nobody wishes for, after asking anew:
@@ -198,8 +236,11 @@ func (s *Service) keepRunning(ctx context.Context, i *instance, want *nodev1.Des
 	case c.State == runtime.StateRunning:
 		return 0, s.sayStarted(ctx, i, want, *c)
 	case c.State == runtime.StateCreated:
-		// The agent ended between making and starting it.
-		i.memory.next = start{attempt: max(attemptOf(*c), 1), failures: number(c.Labels[runtime.LabelFailures])}
+		// The agent ended between making and starting it, or the machine restarted. It is
+		// made anew: its network may be gone.
+		if i.memory.next.attempt == 0 {
+			i.memory.next = start{attempt: max(attemptOf(*c), 1), failures: number(c.Labels[runtime.LabelFailures])}
+		}
 		return s.startWhenDue(ctx, i, want, c)
 	default:
 		return s.ended(ctx, i, want, *c)
@@ -235,16 +276,7 @@ func (s *Service) ended(ctx context.Context, i *instance, want *nodev1.DesiredIn
 		return s.startWhenDue(ctx, i, want, &c)
 	}
 	next, more := nextStart(who.attempt, number(c.Labels[runtime.LabelFailures]), c.StartedAt, c.FinishedAt, want.GetMaxAttempts())
-	lines, err := s.deps.Runtime.Tail(ctx, c.ID, lastLines, lastLinesBytes)
-	if err != nil {
-		s.deps.Log.WarnContext(ctx, "the last lines of a container could not be read", "container", c.ID, "error", err)
-	}
-	fact := &deploymentv1.ContainerExited{
-		ReleaseId: who.release, InstanceId: who.instance, NodeId: s.cfg.NodeID, ContainerId: c.ID,
-		ExitCode: int32(c.ExitCode), OomKilled: c.OOMKilled, LastLines: lines,
-		ExitedAt: timestamp(c.FinishedAt), Attempt: uint32(who.attempt),
-	}
-	return s.recordEnd(ctx, i, want, &c, who, fact, next, more)
+	return s.recordEnd(ctx, i, want, &c, who, s.exitOf(ctx, c), next, more)
 }
 
 // vanished is for a container that was removed behind the agent's back.

@@ -9,6 +9,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 
 	nodev1 "github.com/slipway-paas/slipway/gen/slipway/node/v1"
+	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/libs/view"
 	"github.com/slipway-paas/slipway/services/node-agent/runtime"
 )
@@ -251,6 +252,10 @@ func (s *Service) list(ctx context.Context) error {
 	present := map[string]runtime.Container{}
 	for _, c := range list {
 		id := c.Labels[runtime.LabelInstance]
+		if !subjects.ValidToken(id) {
+			s.deps.Log.WarnContext(ctx, "a container has our owner label but is no instance; it is left alone", "container", c.ID)
+			continue
+		}
 		other, twice := present[id]
 		if twice && attemptOf(other) > attemptOf(c) {
 			c, other = other, c
@@ -272,7 +277,10 @@ func (s *Service) list(ctx context.Context) error {
 		}
 	}
 	first := !s.listed
-	s.listed = true
+	if first {
+		s.listed = true
+		close(s.firstList)
+	}
 	for id, i := range s.instances {
 		running := present[id].State == runtime.StateRunning
 		wanted := i.want.GetDesiredState() == nodev1.DesiredState_DESIRED_STATE_RUNNING

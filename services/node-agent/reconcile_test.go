@@ -67,9 +67,24 @@ func TestARefusedEnvironmentFailsTheStart(t *testing.T) {
 
 func TestAnImageThatIsNotThereIsTriedOnce(t *testing.T) {
 	story(t, func(w *world) {
-		w.run("a", func(d *nodev1.DesiredInstance) { d.Image = "registry.test/acme/none:v1" })
+		w.run("a", func(d *nodev1.DesiredInstance) { d.Image = "registry.test/acme/none:v1" }, attempts(3))
 		w.wait(time.Hour)
 		w.expect("ImagePullFailed a attempt 1 final true")
+	})
+}
+
+func TestALiveReleaseWhoseImageIsGoneIsPulledForForAsLongAsItTakes(t *testing.T) {
+	story(t, func(w *world) {
+		w.run("a", func(d *nodev1.DesiredInstance) { d.Image = "registry.test/acme/none:v1" })
+		w.wait(2500 * time.Millisecond)
+		w.expect("ImagePullFailed a attempt 1 final false", "ImagePullFailed a attempt 2 final false")
+	})
+}
+
+func TestAnAgentWithoutMemoryGoesOnCountingFromTheLog(t *testing.T) {
+	story(t, func(w *world) {
+		w.run("a", func(d *nodev1.DesiredInstance) { d.LastAttempt = 3 })
+		w.expect("ImagePulled a", "ContainerStarted a attempt 4")
 	})
 }
 
@@ -155,7 +170,7 @@ func TestDrainingWaitsThenStopsThenRemoves(t *testing.T) {
 			t.Fatal("killed before its grace was over")
 		}
 		w.wait(2 * time.Second)
-		w.expect("ContainerRemoved a")
+		w.expect("ContainerExited a attempt 1 code 137 oom false stays down", "ContainerRemoved a")
 		if len(w.machine.Containers()) != 0 {
 			t.Fatal("it is still there")
 		}
@@ -223,6 +238,45 @@ func TestAnAgentThatComesBackSaysTheSameAndActsOnWhatItMissed(t *testing.T) {
 		w.startAgent()
 		w.wait(time.Minute)
 		w.expect("ContainerExited crashes attempt 1 code 9 oom false restart in 1s", "ContainerStarted crashes attempt 2")
+	})
+}
+
+func TestAContainerThatWasMadeButNotStartedIsMadeAnew(t *testing.T) {
+	story(t, func(w *world) {
+		w.endAgent()
+		pulled, err := w.runtime.Pull(w.t.Context(), image)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.runtime.Create(w.t.Context(), runtime.Spec{Name: "shop-a", Image: pulled.ID, Labels: map[string]string{
+			runtime.LabelOrg: "acme", runtime.LabelDeployment: "shop", runtime.LabelInstance: "a", runtime.LabelAttempt: "4",
+		}}); err != nil {
+			t.Fatal(err)
+		}
+		w.run("a")
+		w.startAgent()
+		w.expect("ContainerStarted a attempt 4")
+		if w.running() != 1 || len(w.machine.Containers()) != 1 {
+			t.Fatalf("containers: %v", w.machine.Containers())
+		}
+	})
+}
+
+func TestAContainerWithoutItsLabelsHoldsUpNothing(t *testing.T) {
+	story(t, func(w *world) {
+		w.endAgent()
+		pulled, err := w.runtime.Pull(w.t.Context(), image)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n, labels := range []map[string]string{{}, {runtime.LabelInstance: "lost"}} {
+			if _, err := w.runtime.Create(w.t.Context(), runtime.Spec{Name: fmt.Sprint("odd", n), Image: pulled.ID, Labels: labels}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.startAgent()
+		w.run("a")
+		w.expect("ImagePulled a", "ContainerStarted a attempt 1")
 	})
 }
 

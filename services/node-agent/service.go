@@ -35,9 +35,10 @@ type Service struct {
 
 	mu        sync.Mutex
 	instances map[string]*instance
-	listed    bool // the containers that are there are known
-	wished    bool // so is what is desired
-	stopping  bool // StopApps has begun
+	listed    bool          // the containers that are there are known
+	firstList chan struct{} // closed when they are, in this run
+	wished    bool          // so is what is desired
+	stopping  bool          // StopApps has begun
 	stopped   map[string]bool
 	run       context.Context // of Run; workers live in it
 	workers   sync.WaitGroup
@@ -87,7 +88,7 @@ func (s *Service) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s.mu.Lock()
-	s.run, s.stopping, s.listed, s.wished = ctx, false, false, false
+	s.run, s.stopping, s.listed, s.wished, s.firstList = ctx, false, false, false, make(chan struct{})
 	s.mu.Unlock()
 
 	var parts sync.WaitGroup
@@ -125,17 +126,17 @@ func (s *Service) Ready() error {
 
 // beat says that the node lives, once its containers are known.
 func (s *Service) beat(ctx context.Context, node *nodev1.Node) {
+	select {
+	case <-ctx.Done():
+		return
+	case <-s.firstList:
+	}
 	ticker := time.NewTicker(s.cfg.Heartbeat)
 	defer ticker.Stop()
 	for {
-		s.mu.Lock()
-		listed := s.listed
-		s.mu.Unlock()
-		if listed {
-			node.SeenAt = timestamppb.Now()
-			if _, err := s.deps.Nodes.Put(ctx, s.cfg.NodeID, node); err != nil && ctx.Err() == nil {
-				s.deps.Log.WarnContext(ctx, "the heartbeat was not taken", "error", err)
-			}
+		node.SeenAt = timestamppb.Now()
+		if _, err := s.deps.Nodes.Put(ctx, s.cfg.NodeID, node); err != nil && ctx.Err() == nil {
+			s.deps.Log.WarnContext(ctx, "the heartbeat was not taken", "error", err)
 		}
 		select {
 		case <-ctx.Done():

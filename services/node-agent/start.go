@@ -59,15 +59,18 @@ func doubling(first time.Duration, times int, most time.Duration) time.Duration 
 // left of the container before, nil for none.
 func (s *Service) startWhenDue(ctx context.Context, i *instance, want *nodev1.DesiredInstance, c *runtime.Container) (time.Duration, error) {
 	m := &i.memory
+	if m.refused {
+		return 0, nil
+	}
 	if m.gaveUp {
 		// The bound may have been lifted since.
-		if max := want.GetMaxAttempts(); m.next.attempt <= 1 || (max > 0 && m.next.attempt > int(max)) {
+		if max := want.GetMaxAttempts(); max > 0 && m.next.attempt > int(max) {
 			return 0, nil
 		}
 		m.gaveUp = false
 	}
 	if m.next.attempt == 0 {
-		m.next = start{attempt: 1}
+		m.next = start{attempt: int(want.GetLastAttempt()) + 1}
 	}
 	if left := time.Until(m.next.at); left > 0 {
 		return left, nil
@@ -146,13 +149,14 @@ func (s *Service) pull(ctx, wanted context.Context, i *instance, want *nodev1.De
 	if err != nil {
 		s.metrics.pulls.WithLabelValues("failed").Inc()
 		m.pulls++
-		m.gaveUp = runtime.IsFinal(err)
-		s.deps.Log.InfoContext(ctx, "an image could not be pulled", "instance", i.id, "final", m.gaveUp, "error", err)
+		// A release that is live is pulled again for as long as it takes.
+		m.refused = runtime.IsFinal(err) && want.GetMaxAttempts() > 0
+		s.deps.Log.InfoContext(ctx, "an image could not be pulled", "instance", i.id, "final", m.refused, "error", err)
 		err = s.record(ctx, who, strconv.Itoa(m.pulls), &deploymentv1.ImagePullFailed{
 			ReleaseId: who.release, InstanceId: who.instance, NodeId: s.cfg.NodeID, Image: want.GetImage(),
-			Reason: reason(err), Final: m.gaveUp, Attempt: uint32(m.pulls),
+			Reason: reason(err), Final: m.refused, Attempt: uint32(m.pulls),
 		})
-		if err != nil || m.gaveUp {
+		if err != nil || m.refused {
 			return false, 0, err
 		}
 		return false, doubling(pullPauseFirst, m.pulls-1, restartMost), nil

@@ -22,10 +22,11 @@ type views struct {
 }
 
 func (v *views) Publish(ctx context.Context, s deployment.State) error {
-	if err := v.desired.publish(ctx, s.ID, s.Sequence, deployment.Desired(s)); err != nil {
+	// Targets first: health is what a rollout waits for.
+	if err := v.targets.publish(ctx, s.ID, s.Sequence, deployment.Targets(s)); err != nil {
 		return err
 	}
-	return v.targets.publish(ctx, s.ID, s.Sequence, deployment.Targets(s))
+	return v.desired.publish(ctx, s.ID, s.Sequence, deployment.Desired(s))
 }
 
 // sequenced is a value that names the event it follows from.

@@ -91,7 +91,10 @@ func (c Config) postgresDir() string { return filepath.Join(c.DataDir, "postgres
 func (c Config) registryDir() string { return filepath.Join(c.DataDir, "registry") }
 func (c Config) edgeDir() string     { return filepath.Join(c.DataDir, "edge") }
 func (c Config) nodeDir() string     { return filepath.Join(c.DataDir, "nodes", c.Node.ID) }
-func (c Config) masterKey() string   { return filepath.Join(c.DataDir, "master.key") }
+func (c Config) credentialsFile() string {
+	return filepath.Join(c.DataDir, "credentials.json")
+}
+func (c Config) masterKey() string { return filepath.Join(c.DataDir, "master.key") }
 
 // platform is one run of the daemon.
 type platform struct {

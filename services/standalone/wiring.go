@@ -29,7 +29,6 @@ import (
 	proxyconfig "github.com/slipway-paas/slipway/services/proxy-config"
 	"github.com/slipway-paas/slipway/services/registry"
 	"github.com/slipway-paas/slipway/services/scheduler"
-	"github.com/slipway-paas/slipway/services/standalone/internal/credentials"
 	"github.com/slipway-paas/slipway/services/standalone/internal/edge"
 	"github.com/slipway-paas/slipway/services/standalone/internal/postgres"
 )
@@ -181,36 +180,9 @@ func (p *platform) buildIdentity(ctx context.Context, g *ground) error {
 	}
 	s.Register(g.calls)
 	p.group.Add("identity", s)
-	return p.ensureCredentials(ctx, s)
-}
-
-// ensureCredentials makes the first operator once, and gives its token anew when the
-// file with it is gone.
-func (p *platform) ensureCredentials(ctx context.Context, s *identity.Service) error {
-	known, found, err := credentials.Read(p.config.DataDir)
-	if err != nil {
-		return err
-	}
-	made, created, err := s.Bootstrap(ctx)
-	if err != nil {
-		return err
-	}
-	if !created && (!found || known.OperatorID != made.OperatorID) {
-		p.log.Warn("the credentials are gone: giving the first operator a new token", "operator_id", made.OperatorID)
-		if made, err = s.ReplaceToken(ctx); err != nil {
-			return err
-		}
-		created = true
-	}
-	want := known
-	want.APIURL, want.AppURL = p.config.apiURL(), p.config.appURL()
-	if created {
-		want.OperatorID, want.AccessToken = made.OperatorID, made.AccessToken
-	}
-	if want == known {
-		return nil
-	}
-	return credentials.Write(p.config.DataDir, want)
+	keep := identity.KeeperConfig{File: p.config.credentialsFile(), APIURL: p.config.apiURL(), AppURL: p.config.appURL()}
+	// At once, not beside the other parts: who waits for the API reads the file.
+	return identity.NewKeeper(s, keep, p.log.With("part", "identity")).Keep(ctx)
 }
 
 func (p *platform) buildScheduler(ctx context.Context, g *ground) error {
@@ -280,9 +252,9 @@ func (p *platform) buildGateway(_ context.Context, g *ground) error {
 		Probes:    probes.NewJetStream(g.js, p.log),
 		Services:  p.services,
 		Version:   p.options.Version,
-		Metrics:   p.options.Observer.Registry,
-		Tracing:   p.options.Observer.Tracing,
-		Log:       p.log.With("part", "gateway"),
+		Metrics:   p.options.Observer.Registry, Exposition: p.options.Observer.Metrics(),
+		Tracing: p.options.Observer.Tracing,
+		Log:     p.log.With("part", "gateway"),
 	})
 	if err != nil {
 		return err

@@ -133,6 +133,10 @@ func (s *Store) AppendBatch(ctx context.Context, events []eventstore.Expected) (
 		expect(msg, e)
 		msgs[i] = msg
 	}
+	if ctx.Err() != nil {
+		// A batch that is begun and not committed stays with the server for a while.
+		return 0, fmt.Errorf("append a batch: %w: %w", eventstore.ErrUnavailable, ctx.Err())
+	}
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
 	// Whatever is wrong with the batch comes back with its commit: waiting for the

@@ -79,7 +79,11 @@ func Open(ctx context.Context, js jetstream.JetStream, c Config) (*Reader, error
 	r.broken, r.breakOff = context.WithCancelCause(context.WithoutCancel(ctx))
 	// Registered before the consumer is made, so that no reconnect goes unseen.
 	r.status = r.conn.StatusChanged(nats.RECONNECTING, nats.DISCONNECTED, nats.CLOSED)
-	if !r.conn.IsConnected() {
+	switch {
+	case r.conn.IsClosed():
+		r.Close()
+		return nil, fmt.Errorf("read the stream %s: %w", c.Stream, nats.ErrConnectionClosed)
+	case !r.conn.IsConnected():
 		r.Close()
 		return nil, fmt.Errorf("not connected: %w", ErrBroken)
 	}

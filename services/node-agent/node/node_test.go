@@ -264,7 +264,7 @@ func TestANodeRunsWhatThePlatformWants(t *testing.T) {
 	put()
 	p.until("the instance is removed", func() bool { return strings.HasSuffix(p.types(), "ContainerRemoved") })
 	stop()
-	want := "ImagePulled ContainerStarted ContainerExited ContainerStarted ContainerStarted ContainerRemoved"
+	want := "ImagePulled ContainerStarted ContainerExited ContainerStarted ContainerStarted ContainerExited ContainerRemoved"
 	if got := p.types(); got != want {
 		t.Errorf("recorded %s, want %s", got, want)
 	}

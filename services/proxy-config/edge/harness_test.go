@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -307,14 +308,24 @@ func notServing(host string, state routingv1.RouteState) *routingv1.Route {
 	return &routingv1.Route{Host: host, State: state}
 }
 
+// nextPort counts through ports below those that the system gives to outgoing
+// connections: an address that is free now stays free for the test.
+var nextPort atomic.Int32
+
 func freeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	const first, count = 12000, 18000
+	for range count {
+		port := first + (int32(os.Getpid())*101+nextPort.Add(1))%count
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			continue
+		}
+		defer l.Close()
+		return l.Addr().String()
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 func eventually(t testing.TB, what string, ok func() bool) {

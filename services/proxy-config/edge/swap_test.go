@@ -44,7 +44,9 @@ func TestNoRequestFailsWhileUpstreamsAreSwapped(t *testing.T) {
 	for range swaps {
 		next := httptest.NewServer(http.HandlerFunc(work))
 		c.applied(c.put(serving(host, addressOf(next))))
-		const drain = 50 * time.Millisecond
+		// The drain is part of the protocol: it is for requests that picked the old
+		// instance just before the change. It is seconds in production.
+		const drain = 250 * time.Millisecond
 		time.Sleep(drain)
 		if err := old.Config.Shutdown(t.Context()); err != nil {
 			t.Fatal(err)

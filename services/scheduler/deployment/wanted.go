@@ -21,7 +21,7 @@ func Desired(s State) map[string]*nodev1.DesiredInstance {
 			NodeId: i.Node, ContainerName: i.Name,
 			MemoryLimitMb: s.Tier.MemoryLimitMb, CpuLimitMillicores: s.Tier.CpuLimitMillicores,
 			Deadlines: s.Latest.Deadlines, DesiredState: nodev1.DesiredState_DESIRED_STATE_RUNNING,
-			TraceParent: s.TraceParent,
+			TraceParent: s.TraceParent, LastAttempt: i.Attempt,
 		}
 		if r := s.release(i.ReleaseID); r != nil {
 			d.Image, d.Port = r.Image, r.Port

@@ -107,7 +107,10 @@ type DesiredInstance struct {
 	// trace_parent continues the deploy's trace (W3C).
 	TraceParent string `protobuf:"bytes,16,opt,name=trace_parent,json=traceParent,proto3" json:"trace_parent,omitempty"`
 	// digest pins the image once it is known; empty means resolve the tag and pull.
-	Digest        string `protobuf:"bytes,17,opt,name=digest,proto3" json:"digest,omitempty"`
+	Digest string `protobuf:"bytes,17,opt,name=digest,proto3" json:"digest,omitempty"`
+	// last_attempt is that of the newest start in the log: an agent that has lost its
+	// memory of the instance goes on counting from there.
+	LastAttempt   uint32 `protobuf:"varint,18,opt,name=last_attempt,json=lastAttempt,proto3" json:"last_attempt,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -261,6 +264,13 @@ func (x *DesiredInstance) GetDigest() string {
 	return ""
 }
 
+func (x *DesiredInstance) GetLastAttempt() uint32 {
+	if x != nil {
+		return x.LastAttempt
+	}
+	return 0
+}
+
 // Node is a node-agent's heartbeat. Memory in MB, CPU in millicores, of the
 // share of the machine that is for instances.
 type Node struct {
@@ -405,7 +415,7 @@ var File_slipway_node_v1_node_proto protoreflect.FileDescriptor
 
 const file_slipway_node_v1_node_proto_rawDesc = "" +
 	"\n" +
-	"\x1aslipway/node/v1/node.proto\x12\x0fslipway.node.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"slipway/deployment/v1/events.proto\"\xe8\x04\n" +
+	"\x1aslipway/node/v1/node.proto\x12\x0fslipway.node.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"slipway/deployment/v1/events.proto\"\x8b\x05\n" +
 	"\x0fDesiredInstance\x12\x15\n" +
 	"\x06org_id\x18\x01 \x01(\tR\x05orgId\x12#\n" +
 	"\rdeployment_id\x18\x02 \x01(\tR\fdeploymentId\x12\x1d\n" +
@@ -426,7 +436,8 @@ const file_slipway_node_v1_node_proto_rawDesc = "" +
 	"\fmax_attempts\x18\x0e \x01(\rR\vmaxAttempts\x12\x1a\n" +
 	"\bsequence\x18\x0f \x01(\x04R\bsequence\x12!\n" +
 	"\ftrace_parent\x18\x10 \x01(\tR\vtraceParent\x12\x16\n" +
-	"\x06digest\x18\x11 \x01(\tR\x06digest\"\xc6\x01\n" +
+	"\x06digest\x18\x11 \x01(\tR\x06digest\x12!\n" +
+	"\flast_attempt\x18\x12 \x01(\rR\vlastAttempt\"\xc6\x01\n" +
 	"\x04Node\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x1b\n" +

@@ -32,11 +32,7 @@ func main() { os.Exit(run()) }
 
 func run() int {
 	c := standalone.DefaultConfig()
-	args := os.Args[1:]
-	do := serve
-	if len(args) > 0 && commands[args[0]] != nil {
-		do, args = commands[args[0]], args[1:]
-	}
+	do, args := command(os.Args[1:])
 	var help *config.Help
 	switch err := config.Load("slipwayd", args, os.Environ(), &c); {
 	case errors.As(err, &help):
@@ -70,14 +66,25 @@ func run() int {
 	return exitOK
 }
 
-// commands are what can be said before the flags.
-var commands = map[string]func(context.Context, standalone.Config, *observe.Observer) error{
-	"purge": func(ctx context.Context, c standalone.Config, o *observe.Observer) error {
-		return standalone.Purge(ctx, c, o.Log)
-	},
-	"ground": func(ctx context.Context, c standalone.Config, o *observe.Observer) error {
-		return standalone.Ground(ctx, c, standalone.Options{Version: version, Observer: o})
-	},
+type action func(context.Context, standalone.Config, *observe.Observer) error
+
+// command is what the first argument asks for, and the flags after it.
+func command(args []string) (action, []string) {
+	if len(args) == 0 {
+		return serve, args
+	}
+	switch args[0] {
+	case "purge":
+		return func(ctx context.Context, c standalone.Config, o *observe.Observer) error {
+			return standalone.Purge(ctx, c, o.Log)
+		}, args[1:]
+	case "ground":
+		return func(ctx context.Context, c standalone.Config, o *observe.Observer) error {
+			return standalone.Ground(ctx, c, standalone.Options{Version: version, Observer: o})
+		}, args[1:]
+	default:
+		return serve, args
+	}
 }
 
 func serve(ctx context.Context, c standalone.Config, observer *observe.Observer) error {

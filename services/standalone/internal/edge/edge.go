@@ -129,7 +129,7 @@ func (e *Edge) once(ctx context.Context) error {
 	}
 	e.ready.Store(false)
 	err = id.Stop(context.WithoutCancel(ctx), stopPatience, syscall.SIGTERM, syscall.SIGKILL)
-	_ = <-ended // how it ended, when asked to, does not matter
+	<-ended // how it ended, when asked to, does not matter
 	return errors.Join(err, e.forget())
 }
 

@@ -11,9 +11,6 @@ import (
 	"path/filepath"
 )
 
-// FileName is the file's name in the data directory.
-const FileName = "credentials.json"
-
 // Credentials are the API's address and the first operator's token.
 type Credentials struct {
 	APIURL string `json:"api_url"`
@@ -23,9 +20,9 @@ type Credentials struct {
 	AccessToken string `json:"access_token"`
 }
 
-// Read returns what is in dir, and found == false when there is no such file.
-func Read(dir string) (c Credentials, found bool, err error) {
-	text, err := os.ReadFile(filepath.Join(dir, FileName))
+// Read returns what is in the file, and found == false when there is no such file.
+func Read(path string) (c Credentials, found bool, err error) {
+	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Credentials{}, false, nil
 	}
@@ -33,18 +30,18 @@ func Read(dir string) (c Credentials, found bool, err error) {
 		return Credentials{}, false, fmt.Errorf("read the credentials: %w", err)
 	}
 	if err := json.Unmarshal(text, &c); err != nil {
-		return Credentials{}, false, fmt.Errorf("read the credentials: %s: %w", filepath.Join(dir, FileName), err)
+		return Credentials{}, false, fmt.Errorf("read the credentials: %s: %w", path, err)
 	}
 	return c, c.AccessToken != "", nil
 }
 
 // Write replaces the file, with mode 0600; a crash leaves the old or the new one whole.
-func Write(dir string, c Credentials) error {
+func Write(path string, c Credentials) error {
 	text, err := json.MarshalIndent(c, "", "  ")
 	if err != nil {
 		return fmt.Errorf("write the credentials: %w", err)
 	}
-	file, err := os.CreateTemp(dir, ".credentials-*") // mode 0600
+	file, err := os.CreateTemp(filepath.Dir(path), ".credentials-*") // mode 0600
 	if err != nil {
 		return fmt.Errorf("write the credentials: %w", err)
 	}
@@ -53,7 +50,7 @@ func Write(dir string, c Credentials) error {
 	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
 		return fmt.Errorf("write the credentials: %w", err)
 	}
-	if err := os.Rename(file.Name(), filepath.Join(dir, FileName)); err != nil {
+	if err := os.Rename(file.Name(), path); err != nil {
 		return fmt.Errorf("write the credentials: %w", err)
 	}
 	return nil
