@@ -32,7 +32,7 @@ func (h *Help) Error() string { return h.Text }
 
 // notOurs are variables of the same prefix that others read: the CLI, libs/observe
 // and the end-to-end tests.
-var notOurs = []string{"SLIPWAY_API_URL", "SLIPWAY_TOKEN", "SLIPWAY_CREDENTIALS", "SLIPWAY_LOG_LEVEL", "SLIPWAY_BIN"}
+var notOurs = []string{"SLIPWAY_API_URL", "SLIPWAY_APP_URL", "SLIPWAY_TOKEN", "SLIPWAY_CREDENTIALS", "SLIPWAY_LOG_LEVEL", "SLIPWAY_BIN"}
 
 // Load fills the struct that out points at. Its fields carry the tags koanf (the
 // YAML key; with "-" for "." also the flag, and upper-cased with "_" the variable),

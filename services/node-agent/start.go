@@ -34,6 +34,9 @@ const (
 	steady = 5 * time.Minute
 
 	pullPauseFirst = time.Second
+	// rolloutPulls is how often an image is asked for whose registry does not answer:
+	// with the pauses between, about 15 seconds.
+	rolloutPulls = 5
 )
 
 // nextStart says when an instance whose container ended is started again; more is
@@ -149,8 +152,9 @@ func (s *Service) pull(ctx, wanted context.Context, i *instance, want *nodev1.De
 	if err != nil {
 		s.metrics.pulls.WithLabelValues("failed").Inc()
 		m.pulls++
-		// A release that is live is pulled again for as long as it takes.
-		m.refused = runtime.IsFinal(err) && want.GetMaxAttempts() > 0
+		// A release that is live is pulled again for as long as it takes; one on its
+		// way there is given up soon, for somebody waits for it.
+		m.refused = want.GetMaxAttempts() > 0 && (runtime.IsFinal(err) || m.pulls >= rolloutPulls)
 		s.deps.Log.InfoContext(ctx, "an image could not be pulled", "instance", i.id, "final", m.refused, "error", err)
 		err = s.record(ctx, who, strconv.Itoa(m.pulls), &deploymentv1.ImagePullFailed{
 			ReleaseId: who.release, InstanceId: who.instance, NodeId: s.cfg.NodeID, Image: want.GetImage(),

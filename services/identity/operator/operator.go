@@ -63,8 +63,10 @@ func Decide(s State, c Command) (proto.Message, error) {
 		if !s.Exists() {
 			return nil, ErrUnknown
 		}
-		s.TokenSHA256 = c.TokenSHA256
-		return bootstrapped(s)
+		if c.TokenSHA256 == [sha256.Size]byte{} {
+			return nil, ErrMalformed
+		}
+		return &identityv1.AccessTokenReplaced{TokenSha256: c.TokenSHA256[:]}, nil
 	default:
 		return nil, ErrMalformed
 	}
@@ -80,15 +82,21 @@ func bootstrapped(s State) (proto.Message, error) {
 	}, nil
 }
 
-// Evolve folds one event in. A second OperatorBootstrapped replaces the token: the
-// last one holds. Events of other kinds change nothing.
+// Evolve folds one event in. Events of other kinds change nothing.
 func Evolve(s State, event proto.Message) State {
-	e, ok := event.(*identityv1.OperatorBootstrapped)
-	if !ok || len(e.GetTokenSha256()) != sha256.Size {
-		return s
+	switch e := event.(type) {
+	case *identityv1.OperatorBootstrapped:
+		if len(e.GetTokenSha256()) != sha256.Size || s.Exists() {
+			return s
+		}
+		return State{
+			ID: e.GetOperatorId(), OrgID: e.GetOrgId(), AppID: e.GetAppId(),
+			TokenSHA256: [sha256.Size]byte(e.GetTokenSha256()), Scopes: append([]string(nil), e.GetScopes()...),
+		}
+	case *identityv1.AccessTokenReplaced:
+		if len(e.GetTokenSha256()) == sha256.Size && s.Exists() {
+			s.TokenSHA256 = [sha256.Size]byte(e.GetTokenSha256())
+		}
 	}
-	return State{
-		ID: e.GetOperatorId(), OrgID: e.GetOrgId(), AppID: e.GetAppId(),
-		TokenSHA256: [sha256.Size]byte(e.GetTokenSha256()), Scopes: append([]string(nil), e.GetScopes()...),
-	}
+	return s
 }

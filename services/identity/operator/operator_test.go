@@ -36,7 +36,7 @@ func TestDecide(t *testing.T) {
 	}{
 		"an operator is made":             {nil, make1, event(first), nil},
 		"and not twice":                   {[]proto.Message{event(first)}, make1, nil, operator.ErrExists},
-		"its token can be replaced":       {[]proto.Message{event(first)}, operator.ReplaceToken{TokenSHA256: second}, event(second), nil},
+		"its token can be replaced":       {[]proto.Message{event(first)}, operator.ReplaceToken{TokenSHA256: second}, replaced(second), nil},
 		"not that of nobody":              {nil, operator.ReplaceToken{TokenSHA256: second}, nil, operator.ErrUnknown},
 		"nor by the hash of nothing":      {[]proto.Message{event(first)}, operator.ReplaceToken{}, nil, operator.ErrMalformed},
 		"an operator without id is none":  {nil, operator.Bootstrap{OrgID: "default", AppID: "app", TokenSHA256: first}, nil, operator.ErrMalformed},
@@ -62,7 +62,7 @@ func TestDecide(t *testing.T) {
 
 func TestTheLastTokenHolds(t *testing.T) {
 	t.Parallel()
-	state := operator.Evolve(operator.Evolve(operator.State{}, event(first)), event(second))
+	state := operator.Evolve(operator.Evolve(operator.State{}, event(first)), replaced(second))
 	if state.TokenSHA256 != second {
 		t.Error("the first token is still the operator's")
 	}
@@ -77,11 +77,23 @@ func TestTheLastTokenHolds(t *testing.T) {
 // A new event of the schema needs a fold and a line in this test.
 func TestEveryEventOfTheSchemaHasAFold(t *testing.T) {
 	t.Parallel()
-	folded := map[string]bool{"OperatorBootstrapped": true}
+	samples := map[string]struct {
+		before operator.State
+		event  proto.Message
+	}{
+		"OperatorBootstrapped": {operator.State{}, event(first)},
+		"AccessTokenReplaced":  {operator.Evolve(operator.State{}, event(first)), replaced(second)},
+	}
 	messages := identityv1.File_slipway_identity_v1_events_proto.Messages()
 	for i := range messages.Len() {
-		if name := string(messages.Get(i).Name()); !folded[name] {
+		name := string(messages.Get(i).Name())
+		sample, ok := samples[name]
+		if !ok || cmp.Equal(operator.Evolve(sample.before, sample.event), sample.before) {
 			t.Errorf("%s has no fold", name)
 		}
 	}
+}
+
+func replaced(hash [sha256.Size]byte) *identityv1.AccessTokenReplaced {
+	return &identityv1.AccessTokenReplaced{TokenSha256: hash[:]}
 }

@@ -146,9 +146,15 @@ func (s *State) instanceFact(rec eventstore.Recorded) {
 	switch e := rec.Payload.(type) {
 	case *deploymentv1.ImagePulled:
 		i.Digest = e.Digest
+		if s.rollingOut(i) {
+			s.Reason = ""
+		}
 	case *deploymentv1.ImagePullFailed:
-		r.fail(&Failure{Code: CodeImagePull, Final: e.Final,
-			Reason: fmt.Sprintf("The image %s could not be pulled: %s", e.Image, sentence(e.Reason))})
+		reason := "Pulling failed: " + sentence(e.Reason)
+		r.fail(&Failure{Code: CodeImagePull, Final: e.Final, Reason: reason})
+		if s.rollingOut(i) {
+			s.Reason = reason + " It is tried again."
+		}
 	case *deploymentv1.ContainerStartFailed:
 		r.fail(&Failure{Code: CodeStartTimeout,
 			Reason: "The container could not be started: " + sentence(e.Reason)})
@@ -205,6 +211,10 @@ func (s *State) exited(i *Instance, r *Release, e *deploymentv1.ContainerExited)
 		reason += " It is being started again."
 	}
 	s.tell(i, reason)
+}
+
+func (s *State) rollingOut(i *Instance) bool {
+	return s.Next != nil && s.Next.Id == i.ReleaseID && s.Intent == IntentNone
 }
 
 // tell shows a reason to the operator when it is about the release that serves.

@@ -102,6 +102,52 @@ func (x *OperatorBootstrapped) GetScopes() []string {
 	return nil
 }
 
+// AccessTokenReplaced gives the operator another access token; the old one ends.
+type AccessTokenReplaced struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// token_sha256 is the new token's hash.
+	TokenSha256   []byte `protobuf:"bytes,1,opt,name=token_sha256,json=tokenSha256,proto3" json:"token_sha256,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AccessTokenReplaced) Reset() {
+	*x = AccessTokenReplaced{}
+	mi := &file_slipway_identity_v1_events_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AccessTokenReplaced) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AccessTokenReplaced) ProtoMessage() {}
+
+func (x *AccessTokenReplaced) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_identity_v1_events_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AccessTokenReplaced.ProtoReflect.Descriptor instead.
+func (*AccessTokenReplaced) Descriptor() ([]byte, []int) {
+	return file_slipway_identity_v1_events_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *AccessTokenReplaced) GetTokenSha256() []byte {
+	if x != nil {
+		return x.TokenSha256
+	}
+	return nil
+}
+
 var File_slipway_identity_v1_events_proto protoreflect.FileDescriptor
 
 const file_slipway_identity_v1_events_proto_rawDesc = "" +
@@ -113,7 +159,9 @@ const file_slipway_identity_v1_events_proto_rawDesc = "" +
 	"\x06org_id\x18\x02 \x01(\tR\x05orgId\x12\x15\n" +
 	"\x06app_id\x18\x03 \x01(\tR\x05appId\x12!\n" +
 	"\ftoken_sha256\x18\x04 \x01(\fR\vtokenSha256\x12\x16\n" +
-	"\x06scopes\x18\x05 \x03(\tR\x06scopesBDZBgithub.com/slipway-paas/slipway/gen/slipway/identity/v1;identityv1b\x06proto3"
+	"\x06scopes\x18\x05 \x03(\tR\x06scopes\"8\n" +
+	"\x13AccessTokenReplaced\x12!\n" +
+	"\ftoken_sha256\x18\x01 \x01(\fR\vtokenSha256BDZBgithub.com/slipway-paas/slipway/gen/slipway/identity/v1;identityv1b\x06proto3"
 
 var (
 	file_slipway_identity_v1_events_proto_rawDescOnce sync.Once
@@ -127,9 +175,10 @@ func file_slipway_identity_v1_events_proto_rawDescGZIP() []byte {
 	return file_slipway_identity_v1_events_proto_rawDescData
 }
 
-var file_slipway_identity_v1_events_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
+var file_slipway_identity_v1_events_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
 var file_slipway_identity_v1_events_proto_goTypes = []any{
 	(*OperatorBootstrapped)(nil), // 0: slipway.identity.v1.OperatorBootstrapped
+	(*AccessTokenReplaced)(nil),  // 1: slipway.identity.v1.AccessTokenReplaced
 }
 var file_slipway_identity_v1_events_proto_depIdxs = []int32{
 	0, // [0:0] is the sub-list for method output_type
@@ -150,7 +199,7 @@ func file_slipway_identity_v1_events_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_slipway_identity_v1_events_proto_rawDesc), len(file_slipway_identity_v1_events_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   1,
+			NumMessages:   2,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -159,7 +159,7 @@ func (s *service) runOnce(ctx context.Context) error {
 	}
 	said := output.String()
 	s.setChild(nil, strings.TrimSpace(fmt.Sprintf("%v %s", err, said)))
-	return fmt.Errorf("the Podman service ended: %v: %s", err, said)
+	return errors.Join(fmt.Errorf("the Podman service ended: %s", said), err)
 }
 
 func stopProcess(p *os.Process, ended <-chan error) error {
