@@ -9,6 +9,8 @@ MAKEFLAGS += --no-print-directory
 # .vscode/settings.json.
 BUILD_TAGS := remote,containers_image_openpgp,exclude_graphdriver_btrfs,exclude_graphdriver_devicemapper
 export GOFLAGS := -buildvcs=false -tags=$(BUILD_TAGS)
+# Where Go's own installer puts it, for a PATH without that, such as sudo's.
+export PATH := $(PATH):/usr/local/go/bin
 # Static binaries, with or without a C compiler on the machine.
 export CGO_ENABLED := 0
 
@@ -32,6 +34,7 @@ setup: ## Install the Debian packages that are missing (as root), or say which.
 	@deployments/standalone/setup.sh
 
 build: ## Build everything into bin/.
+	@echo 'Building into bin/ (some minutes the first time) ...'
 	@mkdir -p bin
 	@$(BUILD) -o bin/ $(COMMANDS)
 	@$(BUILD) -o bin/slipway-sample-app ./services/standalone/sample
@@ -51,7 +54,7 @@ test-e2e: setup build
 	SLIPWAY_BIN=$(BIN) go test -timeout 8m ./e2e/...
 
 bench: setup build ## The figures, each beside its anchor measured in the same run.
-	SLIPWAY_BIN=$(BIN) go test -count 1 -timeout 30m -run '^$$' -bench . -benchtime 1x ./e2e/bench/...
+	SLIPWAY_BIN=$(BIN) go run ./e2e/bench $(ARGS)
 
 sim: ## Seeded simulation of the control plane (comes later).
 	@echo 'There is no simulation yet.' >&2; exit 1

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Installs what the platform needs beside Go: Podman, an OCI runtime, PostgreSQL's
+# Installs what the platform needs beside Go (which it only looks for): Podman, an OCI runtime, PostgreSQL's
 # programs and the tools of container networks. Says nothing when all is there. When
 # not run as root, it prints what to run and stops.
 set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 # Each line: a program that must be found, and the Debian package that has it.
 readonly needed='
@@ -14,6 +15,15 @@ iptables     iptables
 nft          nftables
 initdb       postgresql
 '
+
+if ! command -v go >/dev/null; then
+  echo 'Go is missing. Install it as https://go.dev/doc/install says, then run this again.' >&2
+  exit 1
+fi
+if ! said=$(go env GOVERSION 2>&1); then
+  printf 'This Go cannot build Slipway; install a newer one as https://go.dev/doc/install says.\n%s\n' "$said" >&2
+  exit 1
+fi
 
 # has tells whether one of the programs, separated by |, is installed.
 has() {
@@ -54,7 +64,16 @@ if ((EUID != 0)); then
   exit 1
 fi
 
-echo "Installing: ${missing[*]}"
+# quietly shows what a command says only when it fails.
+quietly() {
+  local said
+  said=$("$@" 2>&1) || {
+    printf '%s\n\nThis failed: %s\n' "$said" "$*" >&2
+    exit 1
+  }
+}
+
+echo "Installing ${missing[*]} (a minute or two) ..."
 export DEBIAN_FRONTEND=noninteractive
 # The platform runs a database of its own: Debian need not make one.
 if [[ " ${missing[*]} " == *" postgresql "* ]]; then
@@ -63,5 +82,7 @@ if [[ " ${missing[*]} " == *" postgresql "* ]]; then
     echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
   fi
 fi
-apt-get update -qq
-apt-get install --yes --no-install-recommends "${missing[@]}"
+# On a machine just started, its own upgrades may hold apt's lock for a while.
+readonly patience=DPkg::Lock::Timeout=300
+quietly apt-get update -o "$patience"
+quietly apt-get install -o "$patience" --yes --no-install-recommends "${missing[@]}" </dev/null

@@ -43,7 +43,9 @@ func newApps(ctx context.Context, s *stack.Stack) (*apps, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &apps{s: s, c: s.Client(), http: &http.Client{Timeout: 5 * time.Second}, image: image, live: map[string]string{}}, nil
+	c := s.Client()
+	c.HTTP = keptConnections()
+	return &apps{s: s, c: c, http: keptConnections(), image: image, live: map[string]string{}}, nil
 }
 
 // deploy asks for an app and waits for its first 200 through the edge.
@@ -156,10 +158,16 @@ func deploySection(ctx context.Context, b *bench) (err error) {
 // first of each is not counted: it pulls and warms.
 func oneByOne(ctx context.Context, a *apps, alone *anchor, runs int) (ours, theirs spread, err error) {
 	var mine, podmans []time.Duration
+	where := &steps{took: map[string][]time.Duration{}}
 	for i := range runs + 1 {
 		subdomain, took, err := a.deploy(ctx)
 		if err != nil {
 			return ours, theirs, err
+		}
+		if i > 0 {
+			if err := where.add(ctx, a.c, a.live[subdomain]); err != nil {
+				return ours, theirs, err
+			}
 		}
 		if err := a.destroy(ctx, subdomain); err != nil {
 			return ours, theirs, err
@@ -176,6 +184,7 @@ func oneByOne(ctx context.Context, a *apps, alone *anchor, runs int) (ours, thei
 			mine, podmans = append(mine, took), append(podmans, tookAlone)
 		}
 	}
+	fmt.Println("  a deploy's steps, medians:", where)
 	return spreadOf(mine), spreadOf(podmans), nil
 }
 
@@ -208,6 +217,13 @@ func (a *apps) startsPerSecond(ctx context.Context) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
+	where := &steps{took: map[string][]time.Duration{}}
+	for _, subdomain := range names {
+		if err := where.add(ctx, a.c, a.live[subdomain]); err != nil {
+			return 0, err
+		}
+	}
+	fmt.Printf("  at %d at once, medians: %s\n", atOnce, where)
 	_, err = inParallel(ctx, batch, func(ctx context.Context, i int) error { return a.destroy(ctx, names[i]) })
 	return batch / took.Seconds(), err
 }
@@ -244,10 +260,12 @@ func manySection(ctx context.Context, b *bench) (err error) {
 			return fmt.Errorf("fill up to %d apps: %w", n, err)
 		}
 		running = n
-		ours, _, err := oneByOne(ctx, a, alone, b.runs)
+		ours, theirs, err := oneByOne(ctx, a, alone, b.runs)
 		if err != nil {
 			return err
 		}
+		compare(fmt.Sprintf("deploy with %d apps running", n), ours.String(), "Podman alone, now "+theirs.String(),
+			ratio(float64(ours.median), float64(theirs.median)), "goal 0.8x, at most 1.1x")
 		compare(fmt.Sprintf("deploy with %d apps running", n), ours.String(), "with none "+base.String(),
 			ratio(float64(ours.median), float64(base.median)), "at most 1.3x")
 		rate, err := a.startsPerSecond(ctx)

@@ -9,10 +9,6 @@ import (
 	"strings"
 )
 
-// Mark, alone on a line as an HTML comment before a fenced sh block, makes the
-// block one that the test runs.
-const Mark = "<!-- tested"
-
 // Block is one fenced block of commands.
 type Block struct {
 	// Line is where its first command is, from 1.
@@ -21,39 +17,50 @@ type Block struct {
 	Script string
 }
 
-// Blocks returns the marked sh blocks of a page, in order. A mark that no sh block
-// follows is an error: it would look tested and not be.
-func Blocks(path string) ([]Block, error) {
+// Blocks returns the sh blocks of one section of a page, in order: those below the
+// heading and above the next one of the same or a higher level. It is an error when
+// the page has no such heading, or ends within a block.
+func Blocks(path, heading string) ([]Block, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("open the page: %w", err)
 	}
 	defer file.Close()
 	var blocks []Block
-	var script *strings.Builder
-	marked, begin := 0, 0
+	var block *Block
+	found, inside, fenced := false, false, false
 	lines := bufio.NewScanner(file)
 	for number := 1; lines.Scan(); number++ {
 		line := lines.Text()
 		switch {
-		case script != nil && strings.TrimSpace(line) == "```":
-			blocks = append(blocks, Block{Line: begin, Script: script.String()})
-			script = nil
-		case script != nil:
-			script.WriteString(line + "\n")
-		case strings.HasPrefix(strings.TrimSpace(line), Mark):
-			marked = number
-		case marked > 0 && strings.TrimSpace(line) == "```sh":
-			script, begin, marked = &strings.Builder{}, number+1, 0
-		case marked > 0 && strings.TrimSpace(line) != "":
-			return nil, fmt.Errorf("%s:%d: no ```sh block follows the mark", path, marked)
+		case strings.HasPrefix(line, "```"):
+			if block != nil {
+				blocks = append(blocks, *block)
+			}
+			block = nil
+			fenced = !fenced
+			if fenced && inside && line == "```sh" {
+				block = &Block{Line: number + 1}
+			}
+		case block != nil:
+			block.Script += line + "\n"
+		case !fenced && strings.HasPrefix(line, "#"):
+			if line == heading {
+				found, inside = true, true
+			} else if level(line) <= level(heading) {
+				inside = false
+			}
 		}
 	}
-	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("read the page: %w", err)
-	}
-	if script != nil || marked > 0 {
-		return nil, fmt.Errorf("%s: the page ends within a marked block", path)
+	switch {
+	case lines.Err() != nil:
+		return nil, fmt.Errorf("read the page: %w", lines.Err())
+	case fenced:
+		return nil, fmt.Errorf("%s: the page ends within a block", path)
+	case !found:
+		return nil, fmt.Errorf("%s: there is no heading %q", path, heading)
 	}
 	return blocks, nil
 }
+
+func level(heading string) int { return len(heading) - len(strings.TrimLeft(heading, "#")) }

@@ -15,20 +15,30 @@ import (
 	"github.com/slipway-paas/slipway/e2e/stack"
 )
 
-// TestTheReadmesCommandsWork runs the page's marked commands, one block after the
-// other in one shell, as somebody would who follows it: with the platform's
-// binaries, its address and its credentials.
+// section is what a reader pastes when `make run` says that the platform runs.
+const section = "## Try it"
+
+// preamble makes a shell that stops at the first command that fails; curl fails for
+// an error status too.
+const preamble = `set -euo pipefail
+curl() { command curl --fail --silent --show-error --max-time 10 "$@"; }
+`
+
+// TestTheReadmesCommandsWork runs the page's commands, one block after the other in
+// one shell, against a platform of the test's own: only addresses and the data
+// directory are changed.
 func TestTheReadmesCommandsWork(t *testing.T) {
+	t.Parallel()
 	root, err := stack.Repository()
 	if err != nil {
 		t.Fatal(err)
 	}
-	blocks, err := readme.Blocks(filepath.Join(root, "README.md"))
+	blocks, err := readme.Blocks(filepath.Join(root, "README.md"), section)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(blocks) == 0 {
-		t.Fatalf("README.md has no block marked with %q", readme.Mark)
+		t.Fatalf("README.md has no commands below %q", section)
 	}
 	s, err := stack.Standalone(t.Context(), stack.Options{})
 	if err != nil {
@@ -42,34 +52,31 @@ func TestTheReadmesCommandsWork(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	image, err := s.Push(t.Context(), "demo/app:latest", "one")
-	if err != nil {
+	// make run has pushed the sample when it prints the address.
+	if _, err := s.Push(t.Context(), "sample:latest", "one"); err != nil {
 		t.Fatal(err)
 	}
-	t.Log("pushed", image)
 
 	var script bytes.Buffer
-	script.WriteString("set -euo pipefail\n")
+	script.WriteString(preamble)
 	for _, block := range blocks {
 		script.WriteString(s.Local(block.Script))
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	shell := exec.CommandContext(ctx, "bash", "-x", "-s")
 	shell.Stdin = &script
 	shell.Dir = root
-	shell.Env = append(os.Environ(), "PATH="+filepath.Join(root, "bin")+":"+os.Getenv("PATH"))
+	shell.Env = os.Environ()
 	shell.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	shell.Cancel = func() error { return syscall.Kill(-shell.Process.Pid, syscall.SIGKILL) }
 	shell.WaitDelay = 5 * time.Second
-	out, err := shell.CombinedOutput()
-	if err != nil {
+	if out, err := shell.CombinedOutput(); err != nil {
 		t.Fatalf("the README's commands: %v\n%s", err, out)
 	}
-	t.Logf("%s", out)
 }
 
-func TestBlocksAreFoundByTheirMark(t *testing.T) {
+func TestBlocksAreThoseOfTheSection(t *testing.T) {
 	t.Parallel()
 	page := filepath.Join(t.TempDir(), "page.md")
 	write := func(text string) {
@@ -77,18 +84,18 @@ func TestBlocksAreFoundByTheirMark(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	write("# A\n```sh\nnot this\n```\n" + readme.Mark + " -->\n\n```sh\none\ntwo\n```\ntext\n" + readme.Mark + " -->\n```sh\nthree\n```\n")
-	blocks, err := readme.Blocks(page)
+	write("# A\n```sh\nnot this\n```\n## Try it\n```sh\n# one\ntwo\n```\n```\nnor this\n```\n### More\n```sh\nthree\n```\n## B\n```sh\nnor that\n```\n")
+	blocks, err := readme.Blocks(page, "## Try it")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(blocks) != 2 || blocks[0] != (readme.Block{Line: 8, Script: "one\ntwo\n"}) || blocks[1].Script != "three\n" {
+	if len(blocks) != 2 || blocks[0] != (readme.Block{Line: 7, Script: "# one\ntwo\n"}) || blocks[1].Script != "three\n" {
 		t.Errorf("found %+v", blocks)
 	}
-	for _, wrong := range []string{readme.Mark + " -->\n", readme.Mark + " -->\ntext\n```sh\n```\n", readme.Mark + " -->\n```sh\n"} {
-		write(wrong)
-		if _, err := readme.Blocks(page); err == nil || !strings.Contains(err.Error(), "mark") {
-			t.Errorf("%q: got %v", wrong, err)
+	for text, reason := range map[string]string{"# A\n": "no heading", "## Try it\n```sh\n": "ends within"} {
+		write(text)
+		if _, err := readme.Blocks(page, "## Try it"); err == nil || !strings.Contains(err.Error(), reason) {
+			t.Errorf("%q: got %v, want %q", text, err, reason)
 		}
 	}
 }

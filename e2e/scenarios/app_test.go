@@ -228,12 +228,10 @@ func (a *app) types() []string {
 	var types []string
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
-	last := "DeploymentRequested"
-	// The stream goes on for ever: enough is what came before it fell silent.
+	// The stream goes on for ever: what came until the time is up is enough.
 	_ = a.c.Follow(ctx, a.path("/events"), "", func(e client.Event) bool {
 		types = append(types, e.Type)
-		last = e.Type
-		return last == "DeploymentDestroyed"
+		return e.Type == "DeploymentDestroyed"
 	})
 	return types
 }
@@ -280,16 +278,6 @@ func actions(logs []map[string]any) []string {
 		list = append(list, fmt.Sprint(entry["action"], " ", entry["status"]))
 	}
 	return list
-}
-
-// entry is the last entry of that action, or nil.
-func entry(logs []map[string]any, action string) map[string]any {
-	for _, e := range slices.Backward(logs) {
-		if e["action"] == action {
-			return e
-		}
-	}
-	return nil
 }
 
 // details are an entry's; an empty map for none.

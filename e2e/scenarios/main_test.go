@@ -15,7 +15,7 @@ import (
 // shared is the platform that most stories live on side by side, started by the
 // first that asks.
 var shared = sync.OnceValues(func() (*stack.Stack, error) {
-	return stack.Standalone(context.Background(), stack.Options{Rollout: stack.Quick()})
+	return stack.Standalone(context.Background(), roomy(stack.Options{}))
 })
 
 // sharedUsed keeps TestMain from starting a platform only to stop it.
@@ -50,13 +50,23 @@ func platform(t *testing.T) *stack.Stack {
 	return s
 }
 
+// roomy has deadlines for tests, and nodes that do not depend on the machine the
+// tests run on.
+func roomy(o stack.Options) stack.Options {
+	o.Rollout = stack.Quick()
+	if o.NodeMemoryMB == 0 {
+		o.NodeMemoryMB = 16 << 10
+	}
+	if o.NodeCPUMillicores == 0 {
+		o.NodeCPUMillicores = 16_000
+	}
+	return o
+}
+
 // own is a platform for one story alone, because it is about to suffer.
 func own(t *testing.T, start func(context.Context, stack.Options) (*stack.Stack, error), o stack.Options) *stack.Stack {
 	t.Helper()
-	if o.Rollout == nil {
-		o.Rollout = stack.Quick()
-	}
-	s, err := start(t.Context(), o)
+	s, err := start(t.Context(), roomy(o))
 	if err != nil {
 		t.Fatalf("start the platform: %v", err)
 	}

@@ -6,10 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
-
-	"github.com/nats-io/nkeys"
 
 	"github.com/slipway-paas/slipway/e2e/client"
 	"github.com/slipway-paas/slipway/libs/natsconn"
@@ -29,13 +26,9 @@ func (s *Stack) startNATS(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("make the NATS keys: %w", err)
 	}
-	var users strings.Builder
-	for _, role := range []natsconn.Role{natsconn.RolePlatform, natsconn.RoleNode, natsconn.RoleEdge} {
-		public, err := publicKey(keys.SeedFile(role))
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(&users, "    {nkey: %s}\n", public)
+	authorization, err := keys.Authorization()
+	if err != nil {
+		return err
 	}
 	path := filepath.Join(dir, "nats.conf")
 	config := fmt.Sprintf(`listen: %q
@@ -44,11 +37,7 @@ jetstream {
   store_dir: %q
   sync_interval: always
 }
-authorization {
-  users: [
-%s  ]
-}
-`, local(s.ports.NATS), filepath.Join(dir, "store"), users.String())
+authorization: %s`, local(s.ports.NATS), filepath.Join(dir, "store"), authorization)
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		return fmt.Errorf("write the NATS server's configuration: %w", err)
 	}
@@ -59,33 +48,14 @@ authorization {
 	return waitListens(ctx, p, local(s.ports.NATS))
 }
 
-func publicKey(seedFile string) (string, error) {
-	seed, err := os.ReadFile(seedFile)
-	if err != nil {
-		return "", fmt.Errorf("read a NATS key: %w", err)
-	}
-	pair, err := nkeys.ParseDecoratedNKey(seed)
-	if err != nil {
-		return "", fmt.Errorf("read the NATS key %s: %w", seedFile, err)
-	}
-	defer pair.Wipe()
-	public, err := pair.PublicKey()
-	if err != nil {
-		return "", fmt.Errorf("read the NATS key %s: %w", seedFile, err)
-	}
-	return public, nil
-}
-
 // waitListens waits until the process listens on the address.
 func waitListens(ctx context.Context, p *Process, address string) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	dialer := net.Dialer{Timeout: time.Second}
 	err := client.Poll(ctx, func(ctx context.Context) (bool, string, error) {
-		select {
-		case <-p.Ended():
-			return false, "", fmt.Errorf("it ended: %w", p.err)
-		default:
+		if err := p.running(); err != nil {
+			return false, "", err
 		}
 		conn, err := dialer.DialContext(ctx, "tcp", address)
 		if err != nil {

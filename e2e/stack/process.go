@@ -82,6 +82,16 @@ func (p *Process) Pid() int { return p.command.Process.Pid }
 // Ended is closed when the process has ended.
 func (p *Process) Ended() <-chan struct{} { return p.ended }
 
+// running returns nil while the process runs, and how it ended once it has.
+func (p *Process) running() error {
+	select {
+	case <-p.ended:
+		return fmt.Errorf("%s ended: %s\n%s", p.Name, p.command.ProcessState, p.Tail())
+	default:
+		return nil
+	}
+}
+
 // Kill ends the process at once, as a crash would, and waits for it.
 func (p *Process) Kill() error {
 	if err := p.command.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {

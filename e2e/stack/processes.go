@@ -9,8 +9,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/slipway-paas/slipway/e2e/client"
 	"github.com/slipway-paas/slipway/libs/natsconn"
 )
@@ -34,9 +32,6 @@ func Processes(ctx context.Context, o Options) (*Stack, error) {
 
 func (s *Stack) startProcesses(ctx context.Context) error {
 	if err := s.startNATS(ctx); err != nil {
-		return err
-	}
-	if err := s.provision(ctx); err != nil {
 		return err
 	}
 	database, err := s.startPostgres(ctx)
@@ -169,10 +164,8 @@ func (s *Stack) startNode(ctx context.Context, id string) (node *Node, page stri
 	defer cancel()
 	node = &Node{ID: id}
 	err = client.Poll(ctx, func(ctx context.Context) (bool, string, error) {
-		select {
-		case <-p.Ended():
-			return false, "", fmt.Errorf("it ended: %w", p.err)
-		default:
+		if err := p.running(); err != nil {
+			return false, "", err
 		}
 		found, err := agentDirs(dir)
 		if err != nil || len(found) == 0 {
@@ -206,26 +199,6 @@ func (s *Stack) capacityFlags(prefix string) []string {
 		flags = append(flags, prefix+"cpu-millicores", strconv.Itoa(s.options.NodeCPUMillicores))
 	}
 	return flags
-}
-
-// provision makes the streams and buckets, as whoever installs the platform does.
-func (s *Stack) provision(ctx context.Context) error {
-	nc, err := natsconn.Connect(natsconn.Config{
-		URL: s.NATS, SeedFile: filepath.Join(s.NATSKeys, string(natsconn.RolePlatform)+".nk"),
-		Role: natsconn.RolePlatform, Name: "set-up", Log: discard(),
-	})
-	if err != nil {
-		return fmt.Errorf("set NATS up: %w", err)
-	}
-	defer nc.Close()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		return fmt.Errorf("set NATS up: %w", err)
-	}
-	if err := natsconn.Provision(ctx, js, 1); err != nil {
-		return fmt.Errorf("set NATS up: %w", err)
-	}
-	return nil
 }
 
 func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }

@@ -170,6 +170,9 @@ func (s *Stack) rolloutFlags() []string {
 
 func (s *Stack) run(c command) (*Process, error) {
 	c.logDir, c.screen = s.logDir(), s.options.Screen
+	if c.dir == "" {
+		c.dir = s.Dir
+	}
 	c.env = append(append([]string(nil), s.options.Env...), c.env...)
 	p, err := c.start()
 	if err != nil {
@@ -249,10 +252,8 @@ func (s *Stack) WaitReady(ctx context.Context) error {
 	probe := &client.Client{API: s.API, HTTP: &http.Client{Timeout: 5 * time.Second}}
 	err := client.Poll(ctx, func(ctx context.Context) (bool, string, error) {
 		for _, p := range s.Processes() {
-			select {
-			case <-p.Ended():
-				return false, "", fmt.Errorf("%s ended: %v\n%s", p.Name, p.err, p.Tail())
-			default:
+			if err := p.running(); err != nil {
+				return false, "", err
 			}
 		}
 		answer, err := probe.Do(ctx, http.MethodGet, "/api/v1/health", nil)
@@ -326,6 +327,10 @@ func (s *Stack) Local(text string) string {
 		"127.0.0.1:8000", local(s.ports.EdgeHTTP), "localhost:8000", "localhost:"+strconv.Itoa(s.ports.EdgeHTTP),
 		"127.0.0.1:8443", local(s.ports.EdgeHTTPS), "localhost:8443", "localhost:"+strconv.Itoa(s.ports.EdgeHTTPS),
 		"127.0.0.1:5055", s.Registry, "localhost:5055", s.Registry,
-		".slipway/", s.dataDir()+"/",
+		"$PWD/.slipway/", s.dataDir()+"/", ".slipway/", s.dataDir()+"/",
+		"bin/slipway", filepath.Join(s.bin, "slipway"),
 	).Replace(text)
 }
+
+// Binary is the path of one of the platform's programs.
+func (s *Stack) Binary(name string) string { return filepath.Join(s.bin, name) }

@@ -40,9 +40,6 @@ func TestWhatThePlatformStandsOnComesAndGoesWithoutATrace(t *testing.T) {
 	if err := s.startNATS(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.provision(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 	nc, err := natsconn.Connect(natsconn.Config{
 		URL: s.NATS, SeedFile: filepath.Join(s.NATSKeys, "platform.nk"), Name: "test", Log: discard(),
 	})
@@ -54,7 +51,7 @@ func TestWhatThePlatformStandsOnComesAndGoesWithoutATrace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := js.Stream(t.Context(), "EVENTS"); err != nil {
+	if err := natsconn.Provision(t.Context(), js, 1); err != nil {
 		t.Error(err)
 	}
 	if _, err := s.startPostgres(t.Context()); err != nil {

@@ -63,6 +63,25 @@ func abandoned(dir string) bool {
 	return err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)
 }
 
+// Remove removes a stack's directory with all that it has on the machine. No process
+// of it may run. A directory that is not there is no error.
+func Remove(ctx context.Context, bin, dir string) error {
+	bin, err := binaries(bin)
+	if err != nil {
+		return err
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return fmt.Errorf("find the directory: %w", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "data", "credentials.json")); err != nil {
+		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return fmt.Errorf("%s does not look like a platform's directory: %w", dir, err)
+	}
+	return sweep(ctx, bin, dir)
+}
+
 // sweep removes what a stack with that directory has left on the machine: the
 // platform's own purge, then whatever that could not see.
 func sweep(ctx context.Context, bin, dir string) error {

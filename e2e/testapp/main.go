@@ -99,12 +99,32 @@ func handler(getenv func(string) string, out io.Writer) http.Handler {
 		fmt.Fprintln(out, "testapp eats memory")
 		eat()
 	})
+	mux.HandleFunc("/echo", echo)
 	if getenv("HEALTH") == "fail" {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			http.Error(w, "told to fail", http.StatusInternalServerError)
 		})
 	}
 	return mux
+}
+
+// echo takes the connection over, as a WebSocket does, and sends back what comes.
+func echo(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("Upgrade") == "" {
+		http.Error(w, "ask for an upgrade", http.StatusUpgradeRequired)
+		return
+	}
+	conn, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	defer conn.Close()
+	const accepted = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"
+	if _, err := io.WriteString(conn, accepted); err == nil {
+		// It ends when the other side does; why is its own business.
+		_, _ = io.Copy(conn, buffered)
+	}
 }
 
 func answer(w http.ResponseWriter, body map[string]any) {

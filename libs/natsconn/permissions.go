@@ -1,6 +1,10 @@
 package natsconn
 
 import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/slipway-paas/slipway/libs/subjects"
@@ -13,6 +17,39 @@ func (k Keys) users() []*server.NkeyUser {
 		{Nkey: k.public[RoleNode], Permissions: permissions(RoleNode, nodePublishes())},
 		{Nkey: k.public[RoleEdge], Permissions: permissions(RoleEdge, edgePublishes())},
 	}
+}
+
+// Authorization is the users and what each may do, as the value of "authorization"
+// in the configuration of a NATS server that runs on its own.
+func (k Keys) Authorization() (string, error) {
+	type rule struct {
+		Allow []string `json:"allow"`
+	}
+	type rules struct {
+		Publish   rule `json:"publish"`
+		Subscribe rule `json:"subscribe"`
+	}
+	type user struct {
+		Nkey        string `json:"nkey"`
+		Permissions *rules `json:"permissions,omitempty"`
+	}
+	var users []user
+	for _, u := range k.users() {
+		one := user{Nkey: u.Nkey}
+		if u.Permissions != nil {
+			one.Permissions = &rules{Publish: rule{u.Permissions.Publish.Allow}, Subscribe: rule{u.Permissions.Subscribe.Allow}}
+		}
+		users = append(users, one)
+	}
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	// The server does not read JSON's escapes of < and >.
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	if err := encoder.Encode(map[string]any{"users": users}); err != nil {
+		return "", fmt.Errorf("write the NATS users: %w", err)
+	}
+	return text.String(), nil
 }
 
 func nodePublishes() []string {

@@ -75,6 +75,7 @@ func Setup(ctx context.Context, service, version string, w io.Writer) (*Observer
 			return nil, fmt.Errorf("make the trace exporter that OTEL_* asks for: %w", err)
 		}
 		options = append(options, sdktrace.WithBatcher(exporter))
+		log.InfoContext(ctx, "spans are exported as the OTEL_* variables say")
 	} else {
 		// Spans still carry ids, so that the lines of one request can be found.
 		options = append(options, sdktrace.WithSampler(sdktrace.NeverSample()))

@@ -3,7 +3,9 @@ package observe
 import (
 	"context"
 	"log/slog"
+	"strconv"
 
+	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 )
@@ -25,6 +27,40 @@ func WithTraceParent(ctx context.Context, traceParent string) context.Context {
 		return ctx
 	}
 	return propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{traceParentHeader: traceParent})
+}
+
+// Continue starts a span of the trace that ctx is in or, when it is in none, of the
+// one that traceParent names. When nobody records that trace there is no span and
+// ctx comes back as it was, at no cost; so set attributes only on a span that
+// IsRecording, and use WithTraceParent first where lines are logged.
+func Continue(ctx context.Context, tracer trace.Tracer, traceParent, name string, kind trace.SpanKind) (context.Context, trace.Span) {
+	parent := trace.SpanContextFromContext(ctx)
+	if !parent.IsValid() && sampled(traceParent) {
+		ctx = WithTraceParent(ctx, traceParent)
+		parent = trace.SpanContextFromContext(ctx)
+	}
+	if !parent.IsSampled() {
+		return ctx, trace.SpanFromContext(context.Background())
+	}
+	return tracer.Start(ctx, name, trace.WithSpanKind(kind))
+}
+
+// Failed marks the span when err is not nil, and returns err.
+func Failed(span trace.Span, err error) error {
+	if err != nil && span.IsRecording() {
+		span.SetStatus(codes.Error, err.Error())
+	}
+	return err
+}
+
+// sampled reads the flag at the end of a traceparent without taking it apart.
+func sampled(traceParent string) bool {
+	const length = len("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+	if len(traceParent) < length {
+		return false
+	}
+	flags, err := strconv.ParseUint(traceParent[length-2:length], 16, 8)
+	return err == nil && trace.TraceFlags(flags).IsSampled()
 }
 
 // traceHandler adds the context's trace to each record.

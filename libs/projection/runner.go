@@ -20,6 +20,8 @@ import (
 const (
 	retryFirst = 20 * time.Millisecond
 	retryMost  = 2 * time.Second
+	// lagWithin bounds what a scrape waits for the log.
+	lagWithin = time.Second
 )
 
 // Runner keeps one projection up to date. Several may run the same one, in one or
@@ -45,7 +47,8 @@ type Option func(*options)
 
 type options struct{ meter metric.Meter }
 
-// WithMeter counts applied events and dead letters.
+// WithMeter counts applied events and dead letters, and says how far the rows are
+// behind the log.
 func WithMeter(m metric.Meter) Option { return func(o *options) { o.meter = m } }
 
 // New checks p and prepares to run it from store into pool.
@@ -65,10 +68,31 @@ func New(pool *pgxpool.Pool, store eventstore.Store, p Projection, log *slog.Log
 	var err, deadErr error
 	r.applied, err = o.meter.Int64Counter("slipway.projection.events", metric.WithDescription("Events applied."))
 	r.dead, deadErr = o.meter.Int64Counter("slipway.projection.dead_letters", metric.WithDescription("Events given up."))
-	if err = errors.Join(err, deadErr); err != nil {
+	_, lagErr := o.meter.Int64ObservableGauge("slipway.projection.lag", metric.WithInt64Callback(r.observeLag),
+		metric.WithDescription("Sequences between the last event that the rows include and the last one that there is; 0 when nothing is missing."))
+	if err = errors.Join(err, deadErr, lagErr); err != nil {
 		return nil, fmt.Errorf("projection %s: %w", p.Name, err)
 	}
+	r.applied.Add(context.Background(), 0, r.name)
+	r.dead.Add(context.Background(), 0, r.name)
 	return r, nil
+}
+
+// observeLag asks the log how far it is; a log that does not answer has no lag to show.
+func (r *Runner) observeLag(ctx context.Context, o metric.Int64Observer) error {
+	ctx, cancel := context.WithTimeout(ctx, lagWithin)
+	defer cancel()
+	var last uint64
+	for _, filter := range r.p.Filters {
+		sequence, err := r.store.LastSequence(ctx, filter)
+		if err != nil {
+			return nil //nolint:nilerr // a scrape without this figure is better than none
+		}
+		last = max(last, sequence)
+	}
+	position := r.Checkpoint()
+	o.Observe(int64(max(last, position)-position), r.name)
+	return nil
 }
 
 // Schema is the name of the PostgreSQL schema to read the tables from.

@@ -8,6 +8,9 @@ import (
 	"strings"
 	"sync"
 
+	"go.opentelemetry.io/otel/attribute"
+	otelcodes "go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -83,11 +86,40 @@ func (m *Memory) Invoke(ctx context.Context, name string, args, reply any, _ ...
 	if err := ctx.Err(); err != nil {
 		return status.FromContextError(err).Err()
 	}
+	ctx, span := startSpan(ctx, name)
+	defer span.End()
 	res, err := target.desc.Handler(target.impl, serverContext(ctx), func(in any) error { return copyMessage(in, args) }, m.guard)
 	if err != nil {
-		return asStatus(err)
+		err = asStatus(err)
+		setStatus(span, err)
+		return err
 	}
 	return copyMessage(reply, res)
+}
+
+// startSpan makes the span that a call over the network would have, when the
+// caller's own is recorded.
+func startSpan(ctx context.Context, name string) (context.Context, trace.Span) {
+	caller := trace.SpanFromContext(ctx)
+	if !caller.IsRecording() {
+		return ctx, trace.SpanFromContext(context.Background())
+	}
+	name = strings.TrimPrefix(name, "/")
+	return caller.TracerProvider().Tracer("slipway/libs/rpc").Start(ctx, name, trace.WithSpanKind(trace.SpanKindServer),
+		trace.WithAttributes(attribute.String("rpc.system", "grpc"), attribute.String("rpc.method", name)))
+}
+
+// setStatus marks the span of a call that failed for a reason of the server's own;
+// a refusal is an answer.
+func setStatus(span trace.Span, err error) {
+	if !span.IsRecording() {
+		return
+	}
+	code := status.Code(err)
+	span.SetAttributes(attribute.String("rpc.response.status_code", code.String()))
+	if ownFault(code) || code == codes.DeadlineExceeded || code == codes.Unimplemented {
+		span.SetStatus(otelcodes.Error, err.Error())
+	}
 }
 
 // NewStream makes Memory a grpc.ClientConnInterface: one stream.

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
@@ -20,6 +21,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
+	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
 )
 
@@ -40,7 +42,7 @@ type Server struct {
 // panics and refuses messages above MaxMessage. It starts NOT_SERVING: see SetServing.
 func NewServer(log *slog.Logger, options ...grpc.ServerOption) *Server {
 	options = append([]grpc.ServerOption{
-		grpc.StatsHandler(otelgrpc.NewServerHandler()),
+		grpc.StatsHandler(otelgrpc.NewServerHandler(otelgrpc.WithFilter(worthTracing))),
 		grpc.ChainUnaryInterceptor(guardUnary(log)),
 		grpc.ChainStreamInterceptor(guardStream(log)),
 		grpc.MaxRecvMsgSize(MaxMessage),
@@ -97,7 +99,7 @@ const retryPolicy = `{"methodConfig":[{"name":[{}],"retryPolicy":{
 func Dial(target string, options ...grpc.DialOption) (*grpc.ClientConn, error) {
 	conn, err := grpc.NewClient(target, append([]grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithStatsHandler(otelgrpc.NewClientHandler()),
+		grpc.WithStatsHandler(otelgrpc.NewClientHandler(otelgrpc.WithFilter(worthTracing))),
 		grpc.WithDefaultServiceConfig(retryPolicy),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 20 * time.Second, Timeout: 5 * time.Second, PermitWithoutStream: true}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage)),
@@ -106,6 +108,12 @@ func Dial(target string, options ...grpc.DialOption) (*grpc.ClientConn, error) {
 		return nil, fmt.Errorf("dial %s: %w", target, err)
 	}
 	return conn, nil
+}
+
+// worthTracing leaves out the health service: it is asked every second, by nobody
+// who wants to read about it.
+func worthTracing(call *stats.RPCTagInfo) bool {
+	return !strings.HasPrefix(call.FullMethodName, "/"+healthpb.Health_ServiceDesc.ServiceName+"/")
 }
 
 func guardUnary(log *slog.Logger) grpc.UnaryServerInterceptor {
@@ -129,11 +137,17 @@ func guard(ctx context.Context, log *slog.Logger, method string, panicked any, e
 		log.ErrorContext(ctx, "a handler panicked", "method", method, "panic", panicked, "stack", string(debug.Stack()))
 		return status.Error(codes.Internal, "the handler of "+method+" panicked")
 	}
-	switch status.Code(err) {
-	case codes.Unknown, codes.Internal, codes.DataLoss, codes.Unavailable:
-		if ctx.Err() == nil {
-			log.ErrorContext(ctx, "call failed", "method", method, "error", err)
-		}
+	if err != nil && ownFault(status.Code(err)) && ctx.Err() == nil {
+		log.ErrorContext(ctx, "call failed", "method", method, "error", err)
 	}
 	return err
+}
+
+// ownFault reports whether a call that ended so failed because of the server.
+func ownFault(code codes.Code) bool {
+	switch code {
+	case codes.Unknown, codes.Internal, codes.DataLoss, codes.Unavailable:
+		return true
+	}
+	return false
 }

@@ -31,10 +31,14 @@ const (
 	ExitUsage  = 2
 )
 
+// provisionTime bounds making the streams and buckets.
+const provisionTime = 30 * time.Second
+
 // Settings are what every service's command is told; its configuration embeds them.
 type Settings struct {
 	NATS      string `koanf:"nats" default:"nats://127.0.0.1:4222" usage:"NATS server, nats://host:port"`
 	NATSKey   string `koanf:"nats-key" usage:"file with the NATS key (nkey seed) to connect with"`
+	Replicas  int    `koanf:"nats-replicas" default:"1" usage:"copies of each stream: 1 on one NATS server, 3 in a cluster"`
 	RPCListen string `koanf:"rpc-listen" usage:"host:port for gRPC, of a service that answers calls"`
 	OpsListen string `koanf:"ops-listen" default:"127.0.0.1:0" usage:"host:port for /metrics, /healthz and /readyz"`
 }
@@ -156,7 +160,9 @@ func (p *Process) Dial(target string) (*grpc.ClientConn, error) {
 	return conn, nil
 }
 
-// NATS connects as --nats and --nats-key say, until the process has stopped.
+// NATS connects as --nats and --nats-key say, until the process has stopped. The
+// platform's own services see to it that streams and buckets are there, so that they
+// may start in any order.
 func (p *Process) NATS(role natsconn.Role) (*nats.Conn, jetstream.JetStream, error) {
 	nc, err := natsconn.Connect(natsconn.Config{
 		URL: p.settings.NATS, SeedFile: p.settings.NATSKey, Role: role, Name: p.Name, Log: p.Log,
@@ -168,6 +174,13 @@ func (p *Process) NATS(role natsconn.Role) (*nats.Conn, jetstream.JetStream, err
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return nil, nil, fmt.Errorf("use JetStream: %w", err)
+	}
+	if role == natsconn.RolePlatform {
+		ctx, cancel := context.WithTimeout(context.Background(), provisionTime)
+		defer cancel()
+		if err := natsconn.Provision(ctx, js, p.settings.Replicas); err != nil {
+			return nil, nil, err
+		}
 	}
 	return nc, js, nil
 }

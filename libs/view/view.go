@@ -20,6 +20,9 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/metric/noop"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -73,9 +76,14 @@ type View[T proto.Message] struct {
 	expires bool // single messages may
 	log     *slog.Logger
 	skipped atomic.Uint64
+	left    metric.Int64Counter // the same, for the meter
+	label   metric.MeasurementOption
 }
 
-type options struct{ log *slog.Logger }
+type options struct {
+	log   *slog.Logger
+	meter metric.Meter
+}
 
 // Option changes how a view behaves.
 type Option func(*options)
@@ -83,9 +91,12 @@ type Option func(*options)
 // WithLog logs what is left out, and reconnects at debug level.
 func WithLog(log *slog.Logger) Option { return func(o *options) { o.log = log } }
 
+// WithMeter counts the values that are left out, by bucket.
+func WithMeter(m metric.Meter) Option { return func(o *options) { o.meter = m } }
+
 // Open uses a bucket, which must exist. newT makes an empty value.
 func Open[T proto.Message](ctx context.Context, js jetstream.JetStream, bucket string, newT func() T, opts ...Option) (*View[T], error) {
-	o := options{log: slog.New(slog.DiscardHandler)}
+	o := options{log: slog.New(slog.DiscardHandler), meter: noop.Meter{}}
 	for _, opt := range opts {
 		opt(&o)
 	}
@@ -99,10 +110,18 @@ func Open[T proto.Message](ctx context.Context, js jetstream.JetStream, bucket s
 	if err != nil {
 		return nil, fmt.Errorf("open the bucket %s: %w", bucket, err)
 	}
-	return &View[T]{
+	v := &View[T]{
 		js: js, kv: kv, bucket: bucket, newT: newT, log: o.log.With("bucket", bucket),
 		expires: stream.CachedInfo().Config.AllowMsgTTL,
-	}, nil
+		label:   metric.WithAttributeSet(attribute.NewSet(attribute.String("bucket", bucket))),
+	}
+	v.left, err = o.meter.Int64Counter("slipway.view.skipped", metric.WithDescription("Values that a reader left out because it cannot read them."))
+	if err != nil {
+		return nil, fmt.Errorf("open the bucket %s: %w", bucket, err)
+	}
+	// The series is there from the start, so that its growth can be seen.
+	v.left.Add(ctx, 0, v.label)
+	return v, nil
 }
 
 // Skipped counts the values that were left out because they cannot be decoded.
@@ -209,6 +228,7 @@ func (v *View[T]) decode(key string, data []byte, revision uint64) (Entry[T], bo
 	value := v.newT()
 	if err := proto.Unmarshal(data, value); err != nil {
 		v.skipped.Add(1)
+		v.left.Add(context.Background(), 1, v.label)
 		v.log.Warn("left out a value that cannot be decoded", "key", key, "revision", revision, "error", err)
 		return Entry[T]{}, false
 	}

@@ -14,6 +14,11 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/metric"
+	noopmetric "go.opentelemetry.io/otel/metric/noop"
+	"go.opentelemetry.io/otel/trace"
+	nooptrace "go.opentelemetry.io/otel/trace/noop"
 
 	healthv1 "github.com/slipway-paas/slipway/gen/slipway/health/v1"
 	"github.com/slipway-paas/slipway/libs/eventstore"
@@ -35,6 +40,11 @@ type Deps struct {
 	NATS      *nats.Conn
 	JetStream jetstream.JetStream
 	Log       *slog.Logger
+	// Metrics and Meter get the service's figures, Tracer the spans of instances that
+	// become healthy or unhealthy. Each may be nil.
+	Metrics prometheus.Registerer
+	Meter   metric.Meter
+	Tracer  trace.Tracer
 }
 
 // Service probes the instances of all nodes.
@@ -45,6 +55,9 @@ type Service struct {
 	probe    func(ctx context.Context, target *healthv1.Target, timeout time.Duration) (ok bool, reason string)
 	publish  func(subject string, data []byte) error
 	log      *slog.Logger
+	tracer   trace.Tracer
+	meter    metric.Meter
+	figures  *figures
 
 	// slots bounds the probes under way.
 	slots chan struct{}
@@ -63,8 +76,18 @@ func New(config Config, deps Deps) (*Service, error) {
 	if deps.Store == nil || deps.NATS == nil || deps.JetStream == nil || deps.Log == nil {
 		return nil, errors.New("health: needs the event store, NATS, JetStream and a logger")
 	}
+	if deps.Meter == nil {
+		deps.Meter = noopmetric.Meter{}
+	}
+	if deps.Tracer == nil {
+		deps.Tracer = nooptrace.NewTracerProvider().Tracer("health")
+	}
+	figures, err := newFigures(deps.Metrics)
+	if err != nil {
+		return nil, err
+	}
 	return &Service{
-		config:   config,
+		config: config, tracer: deps.Tracer, meter: deps.Meter, figures: figures,
 		js:       deps.JetStream,
 		recorder: deps.Store,
 		probe:    newHTTPProber().probe,
@@ -104,7 +127,7 @@ func (s *Service) Run(ctx context.Context) error {
 func (s *Service) open(ctx context.Context) (*view.View[*healthv1.Target], bool) {
 	for {
 		targets, err := view.Open(ctx, s.js, subjects.BucketInstances,
-			func() *healthv1.Target { return &healthv1.Target{} }, view.WithLog(s.log))
+			func() *healthv1.Target { return &healthv1.Target{} }, view.WithLog(s.log), view.WithMeter(s.meter))
 		if err == nil {
 			return targets, true
 		}

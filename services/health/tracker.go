@@ -43,7 +43,9 @@ type tracker struct {
 	// starting lasts until the first healthy probe of the attempt.
 	starting bool
 	failures uint32
-	delay    time.Duration
+	// since is when the first probe was that the next change follows from.
+	since time.Time
+	delay time.Duration
 
 	reported       bool
 	reportedAt     time.Time
@@ -88,6 +90,9 @@ func (t *tracker) adopt(next *healthv1.Target) {
 // observe takes one outcome and returns the change that the log must be told, if
 // any. Until recorded is called the same change is due again, under the same id.
 func (t *tracker) observe(o outcome) (change, bool) {
+	if t.since.IsZero() || t.healthy && t.failures == 0 {
+		t.since = o.at.Add(-o.took)
+	}
 	if o.ok {
 		t.failures = 0
 		if t.healthy {
@@ -120,6 +125,7 @@ func (t *tracker) recorded(c change, sequence uint64) {
 	t.healthy = c.healthy
 	t.base = max(t.base, sequence)
 	t.starting = false
+	t.since = time.Time{}
 }
 
 // report says whether an outcome is worth publishing.

@@ -13,6 +13,7 @@ import (
 	deploymentv1 "github.com/slipway-paas/slipway/gen/slipway/deployment/v1"
 	healthv1 "github.com/slipway-paas/slipway/gen/slipway/health/v1"
 	"github.com/slipway-paas/slipway/libs/eventstore"
+	"github.com/slipway-paas/slipway/libs/observe"
 	"github.com/slipway-paas/slipway/libs/subjects"
 )
 
@@ -43,6 +44,7 @@ func (s *Service) set(ctx context.Context, key string, target *healthv1.Target) 
 	ctx, cancel := context.WithCancel(ctx)
 	w := &watched{cancel: cancel, current: target, updates: make(chan *healthv1.Target, 1)}
 	s.watching[key] = w
+	s.figures.watched.Set(float64(len(s.watching)))
 	s.running.Add(1)
 	go func() {
 		defer s.running.Done()
@@ -55,6 +57,7 @@ func (s *Service) unset(key string) {
 	if known, ok := s.watching[key]; ok {
 		known.cancel()
 		delete(s.watching, key)
+		s.figures.watched.Set(float64(len(s.watching)))
 	}
 }
 
@@ -92,20 +95,30 @@ func (s *Service) once(ctx context.Context, t *tracker) bool {
 	}
 	now := time.Now()
 	o := outcome{ok: ok, reason: reason, at: now, took: now.Sub(began)}
-	due, isChange := t.observe(o)
-	if isChange {
-		sequence, err := s.record(ctx, t.target, due)
-		if err != nil {
-			s.log.WarnContext(ctx, "a change of health could not be recorded, it is tried again with the next probe",
-				"deployment", t.target.GetDeploymentId(), "instance", t.target.GetInstanceId(), "healthy", due.healthy, "error", err)
-		} else {
-			t.recorded(due, sequence)
-		}
+	s.figures.probed(o)
+	if due, isChange := t.observe(o); isChange {
+		s.change(ctx, t, due)
 	}
 	if t.report(o) {
 		s.report(ctx, t.target, o)
 	}
 	return ctx.Err() == nil
+}
+
+// change tells the log; should that fail, the next probe finds the change due again.
+func (s *Service) change(ctx context.Context, t *tracker, due change) {
+	ctx, span := s.startChange(ctx, t.target, due, t.since)
+	defer span.End()
+	sequence, err := s.record(ctx, t.target, due)
+	if observe.Failed(span, err) != nil {
+		s.log.WarnContext(ctx, "a change of health could not be recorded, it is tried again with the next probe",
+			"deployment", t.target.GetDeploymentId(), "instance", t.target.GetInstanceId(), "healthy", due.healthy, "error", err)
+		return
+	}
+	t.recorded(due, sequence)
+	s.figures.changed(due)
+	s.log.InfoContext(ctx, "an instance changed its health", "deployment", t.target.GetDeploymentId(),
+		"instance", t.target.GetInstanceId(), "healthy", due.healthy, "reason", due.reason)
 }
 
 func (s *Service) record(ctx context.Context, target *healthv1.Target, c change) (uint64, error) {
@@ -121,9 +134,13 @@ func (s *Service) record(ctx context.Context, target *healthv1.Target, c change)
 			Attempt: target.GetAttempt(), CheckedAt: timestamppb.New(c.at), Reason: c.reason,
 		}
 	}
+	traceParent := observe.TraceParent(ctx)
+	if traceParent == "" {
+		traceParent = target.GetTraceParent()
+	}
 	sequence, err := s.recorder.Record(ctx, eventstore.Event{
 		Aggregate: subjects.Of(target.GetOrgId(), subjects.Deployment, target.GetDeploymentId()),
-		ID:        c.id, Payload: payload, Time: c.at, Source: source, TraceParent: target.GetTraceParent(),
+		ID:        c.id, Payload: payload, Time: c.at, Source: source, TraceParent: traceParent,
 	})
 	if err != nil {
 		return 0, fmt.Errorf("record that instance %s changed its health: %w", target.GetInstanceId(), err)

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"go.opentelemetry.io/otel/trace/noop"
 	"google.golang.org/protobuf/proto"
 
 	healthv1 "github.com/slipway-paas/slipway/gen/slipway/health/v1"
@@ -33,9 +34,11 @@ type stage struct {
 func newStage(concurrency int) *stage {
 	st := &stage{answers: map[string]bool{}, probes: map[string]int{}}
 	config, _ := Config{Concurrency: concurrency}.withDefaults()
+	figures, _ := newFigures(nil) // registering is its only error
 	st.Service = &Service{
 		config: config, recorder: st, log: slog.New(slog.DiscardHandler),
 		slots: make(chan struct{}, config.Concurrency), watching: map[string]*watched{},
+		figures: figures, tracer: noop.NewTracerProvider().Tracer(""),
 		probe: func(ctx context.Context, t *healthv1.Target, _ time.Duration) (bool, string) {
 			st.mu.Lock()
 			st.probes[t.InstanceId]++

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/protobuf/proto"
 
 	deploymentv1 "github.com/slipway-paas/slipway/gen/slipway/deployment/v1"
@@ -74,6 +76,9 @@ func (s *Service) look(ctx context.Context, i *instance) (time.Duration, error) 
 	if stopping {
 		return 0, nil
 	}
+	if want != nil {
+		ctx = observe.WithTraceParent(ctx, want.GetTraceParent())
+	}
 	var c *runtime.Container
 	if containerID != "" {
 		found, err := s.deps.Runtime.Inspect(ctx, containerID)
@@ -85,9 +90,6 @@ func (s *Service) look(ctx context.Context, i *instance) (time.Duration, error) 
 		default:
 			c = &found
 		}
-	}
-	if want != nil {
-		ctx = observe.WithTraceParent(ctx, want.GetTraceParent())
 	}
 	switch want.GetDesiredState() {
 	case nodev1.DesiredState_DESIRED_STATE_RUNNING:
@@ -127,6 +129,15 @@ func (s *Service) remove(ctx context.Context, i *instance, want *nodev1.DesiredI
 	if c == nil && i.memory.removed {
 		return nil
 	}
+	ctx, span := observe.Continue(ctx, s.deps.Tracer, "", "remove instance", trace.SpanKindInternal)
+	defer span.End()
+	if span.IsRecording() {
+		span.SetAttributes(attribute.String("slipway.instance", i.id))
+	}
+	return observe.Failed(span, s.end(ctx, i, want, c))
+}
+
+func (s *Service) end(ctx context.Context, i *instance, want *nodev1.DesiredInstance, c *runtime.Container) error {
 	who := identityOf(want, c)
 	if c == nil && i.memory.last != nil {
 		who.container = i.memory.last.container

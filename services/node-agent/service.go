@@ -38,6 +38,7 @@ type Service struct {
 	listed    bool          // the containers that are there are known
 	firstList chan struct{} // closed when they are, in this run
 	wished    bool          // so is what is desired
+	known     bool          // a heartbeat was taken
 	stopping  bool          // StopApps has begun
 	stopped   map[string]bool
 	run       context.Context // of Run; workers live in it
@@ -88,7 +89,8 @@ func (s *Service) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s.mu.Lock()
-	s.run, s.stopping, s.listed, s.wished, s.firstList = ctx, false, false, false, make(chan struct{})
+	s.run, s.firstList = ctx, make(chan struct{})
+	s.stopping, s.listed, s.wished, s.known = false, false, false, false
 	s.mu.Unlock()
 
 	var parts sync.WaitGroup
@@ -120,6 +122,8 @@ func (s *Service) Ready() error {
 		return errors.New("the container runtime has not answered yet")
 	case !s.wished:
 		return errors.New("what this node must run is not known yet")
+	case !s.known:
+		return errors.New("the platform does not know of this node yet")
 	}
 	return nil
 }
@@ -135,9 +139,13 @@ func (s *Service) beat(ctx context.Context, node *nodev1.Node) {
 	defer ticker.Stop()
 	for {
 		node.SeenAt = timestamppb.Now()
-		if _, err := s.deps.Nodes.Put(ctx, s.cfg.NodeID, node); err != nil && ctx.Err() == nil {
+		_, err := s.deps.Nodes.Put(ctx, s.cfg.NodeID, node)
+		if err != nil && ctx.Err() == nil {
 			s.deps.Log.WarnContext(ctx, "the heartbeat was not taken", "error", err)
 		}
+		s.mu.Lock()
+		s.known = s.known || err == nil
+		s.mu.Unlock()
 		select {
 		case <-ctx.Done():
 			return

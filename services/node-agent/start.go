@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -78,14 +77,14 @@ func (s *Service) startWhenDue(ctx context.Context, i *instance, want *nodev1.De
 	if left := time.Until(m.next.at); left > 0 {
 		return left, nil
 	}
-	ctx, span := s.deps.Tracer.Start(ctx, "start instance", trace.WithAttributes(
-		attribute.String("instance", i.id), attribute.Int("attempt", m.next.attempt)))
+	ctx, span := observe.Continue(ctx, s.deps.Tracer, "", "start instance", trace.SpanKindInternal)
 	defer span.End()
-	after, err := s.startInstance(ctx, i, want, c)
-	if err != nil {
-		span.SetStatus(codes.Error, err.Error())
+	if span.IsRecording() {
+		span.SetAttributes(attribute.String("slipway.node", s.cfg.NodeID), attribute.String("slipway.instance", i.id),
+			attribute.String("slipway.image", want.GetImage()), attribute.Int("slipway.attempt", m.next.attempt))
 	}
-	return after, err
+	after, err := s.startInstance(ctx, i, want, c)
+	return after, observe.Failed(span, err)
 }
 
 func (s *Service) startInstance(ctx context.Context, i *instance, want *nodev1.DesiredInstance, c *runtime.Container) (time.Duration, error) {

@@ -13,6 +13,7 @@ type figures struct {
 	failures    prometheus.Counter
 	unconfirmed prometheus.Gauge
 	living      prometheus.GaugeFunc
+	revision    prometheus.GaugeFunc
 }
 
 func newFigures(e *edges) figures {
@@ -28,11 +29,14 @@ func newFigures(e *edges) figures {
 		living: prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "slipway_proxyconfig_edges", Help: "Edges that live; 0 means that nothing can go live."},
 			func() float64 { _, n := e.applied(); return float64(n) }),
+		revision: prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "slipway_proxyconfig_applied_revision", Help: "Revision of the routes that every living edge serves at least."},
+			func() float64 { revision, _ := e.applied(); return float64(revision) }),
 	}
 }
 
 func (f figures) register(r prometheus.Registerer) error {
-	for _, c := range []prometheus.Collector{f.writes, f.facts, f.failures, f.unconfirmed, f.living} {
+	for _, c := range []prometheus.Collector{f.writes, f.facts, f.failures, f.unconfirmed, f.living, f.revision} {
 		if err := r.Register(c); err != nil {
 			return fmt.Errorf("proxy-config: registering a figure: %w", err)
 		}

@@ -14,6 +14,10 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/metric"
+	noopmetric "go.opentelemetry.io/otel/metric/noop"
+	"go.opentelemetry.io/otel/trace"
+	nooptrace "go.opentelemetry.io/otel/trace/noop"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/proto"
 
@@ -37,8 +41,12 @@ type Deps struct {
 	JetStream jetstream.JetStream
 	// Registry gets the service's figures; nil keeps none.
 	Registry prometheus.Registerer
-	Now      func() time.Time
-	Log      *slog.Logger
+	// Meter counts what views leave out, Tracer gets the spans of routes that a request
+	// asked for. Either may be nil.
+	Meter  metric.Meter
+	Tracer trace.Tracer
+	Now    func() time.Time
+	Log    *slog.Logger
 }
 
 // Service writes routes and records what came of them. There is one at a time: a
@@ -61,6 +69,12 @@ func New(c Config, d Deps) (*Service, error) {
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("proxy-config configuration: %w", err)
 	}
+	if d.Meter == nil {
+		d.Meter = noopmetric.Meter{}
+	}
+	if d.Tracer == nil {
+		d.Tracer = nooptrace.NewTracerProvider().Tracer(source)
+	}
 	s := &Service{config: c, deps: d, state: newState(), edges: newEdges(c, d.Now), wake: make(chan struct{}, 1)}
 	s.figures = newFigures(s.edges)
 	if d.Registry != nil {
@@ -82,7 +96,7 @@ func (s *Service) Ready() error {
 // Run works until ctx ends; it returns nil then. The bucket VIEW_routes must exist.
 func (s *Service) Run(ctx context.Context) error {
 	routes, err := view.Open(ctx, s.deps.JetStream, subjects.BucketRoutes,
-		func() *routingv1.Route { return &routingv1.Route{} }, view.WithLog(s.deps.Log))
+		func() *routingv1.Route { return &routingv1.Route{} }, view.WithLog(s.deps.Log), view.WithMeter(s.deps.Meter))
 	if err != nil {
 		return fmt.Errorf("proxy-config: %w", err)
 	}
@@ -105,7 +119,7 @@ func (s *Service) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		w := &writer{Service: s, routes: routes, revisions: map[string]uint64{}, recorded: map[string]struct{}{}}
+		w := &writer{Service: s, routes: routes, revisions: map[string]uint64{}, recorded: map[string]struct{}{}, since: map[string]time.Time{}}
 		return w.run(ctx)
 	})
 	return wrap("proxy-config", group.Wait())

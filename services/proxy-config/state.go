@@ -63,10 +63,11 @@ func (s *state) takeHosts() []string {
 	return hosts
 }
 
-func (s *state) wanted(host string) *routingv1.Route {
+// wanted returns the route that the host must have, and in which trace.
+func (s *state) wanted(host string) (route *routingv1.Route, traceParent string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.fold.Wanted(host)
+	return s.fold.Wanted(host), s.fold.TraceParent(host)
 }
 
 // due returns the facts that are to be recorded. A deployment of which nothing is

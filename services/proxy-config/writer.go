@@ -8,10 +8,12 @@ import (
 	"slices"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
 	"google.golang.org/protobuf/proto"
 
 	routingv1 "github.com/slipway-paas/slipway/gen/slipway/routing/v1"
 	"github.com/slipway-paas/slipway/libs/eventstore"
+	"github.com/slipway-paas/slipway/libs/observe"
 	"github.com/slipway-paas/slipway/libs/view"
 	"github.com/slipway-paas/slipway/services/proxy-config/routing"
 )
@@ -28,6 +30,8 @@ type writer struct {
 	revisions map[string]uint64
 	// recorded keeps facts from being recorded again until they come back folded.
 	recorded map[string]struct{}
+	// since is when each fact that is due now was first found so.
+	since    map[string]time.Time
 	waiting  time.Time
 	compared time.Time
 }
@@ -90,7 +94,7 @@ func (w *writer) compare(ctx context.Context) error {
 }
 
 func (w *writer) write(ctx context.Context, host string) error {
-	want := w.state.wanted(host)
+	want, traceParent := w.state.wanted(host)
 	have, there := w.written[host]
 	switch {
 	case want == nil && !there:
@@ -101,9 +105,24 @@ func (w *writer) write(ctx context.Context, host string) error {
 		w.deps.Log.ErrorContext(ctx, "the view is ahead of the log, its route is left as it is",
 			"host", host, "route_sequence", have.Value.GetSequence(), "log_sequence", w.state.sequence())
 		return nil
-	case want == nil:
+	}
+	ctx = observe.WithTraceParent(ctx, traceParent)
+	if want == nil {
 		return w.delete(ctx, host)
 	}
+	return w.put(ctx, host, want, have)
+}
+
+func (w *writer) put(ctx context.Context, host string, want *routingv1.Route, have view.Entry[*routingv1.Route]) error {
+	ctx, span := w.startWrite(ctx, "put", host)
+	defer span.End()
+	if span.IsRecording() {
+		span.SetAttributes(attribute.String("slipway.route.state", want.GetState().String()), attribute.Int("slipway.route.upstreams", len(want.GetUpstreams())))
+	}
+	return observe.Failed(span, w.replace(ctx, host, want, have))
+}
+
+func (w *writer) replace(ctx context.Context, host string, want *routingv1.Route, have view.Entry[*routingv1.Route]) error {
 	revision, err := w.routes.PutIf(ctx, host, want, have.Revision)
 	if errors.Is(err, view.ErrConflict) {
 		return errors.Join(fmt.Errorf("writing the route of %s: %w", host, err), w.readAgain(ctx, host))
@@ -114,20 +133,22 @@ func (w *writer) write(ctx context.Context, host string) error {
 	w.written[host] = view.Entry[*routingv1.Route]{Key: host, Value: want, Revision: revision}
 	w.revisions[host] = revision
 	w.figures.writes.Inc()
-	w.deps.Log.DebugContext(ctx, "route written", "host", host, "state", want.GetState().String(),
+	w.deps.Log.InfoContext(ctx, "route written", "host", host, "state", want.GetState().String(),
 		"upstreams", len(want.GetUpstreams()), "revision", revision, "sequence", want.GetSequence())
 	return nil
 }
 
 func (w *writer) delete(ctx context.Context, host string) error {
+	ctx, span := w.startWrite(ctx, "delete", host)
+	defer span.End()
 	revision, err := w.routes.Delete(ctx, host)
-	if err != nil {
+	if observe.Failed(span, err) != nil {
 		return fmt.Errorf("deleting the route of %s: %w", host, err)
 	}
 	delete(w.written, host)
 	w.revisions[host] = revision
 	w.figures.writes.Inc()
-	w.deps.Log.DebugContext(ctx, "route deleted", "host", host, "revision", revision)
+	w.deps.Log.InfoContext(ctx, "route deleted", "host", host, "revision", revision)
 	return nil
 }
 
@@ -151,6 +172,7 @@ func (w *writer) confirm(ctx context.Context) error {
 	facts := w.state.due()
 	w.figures.unconfirmed.Set(float64(len(facts)))
 	w.forgetRecorded(facts)
+	w.noteDue(facts)
 	if len(facts) == 0 {
 		w.waiting = time.Time{}
 		maps.DeleteFunc(w.revisions, func(host string, _ uint64) bool {
@@ -221,15 +243,23 @@ func (w *writer) revision(ctx context.Context, fact routing.Fact) (uint64, error
 
 func (w *writer) record(ctx context.Context, fact routing.Fact, revision uint64) error {
 	payload := fact.Payload(revision)
+	ctx, span := w.startFact(ctx, fact, payload, revision)
+	defer span.End()
+	traceParent := observe.TraceParent(ctx)
+	if traceParent == "" {
+		traceParent = fact.TraceParent
+	}
 	_, err := w.deps.Store.Record(ctx, eventstore.Event{
 		Aggregate: fact.Aggregate, ID: fact.ID, Payload: payload, Time: w.deps.Now(), Source: source,
-		Causation: fact.Causation, Correlation: fact.Correlation, TraceParent: fact.TraceParent,
+		Causation: fact.Causation, Correlation: fact.Correlation, TraceParent: traceParent,
 	})
-	if err != nil {
+	if observe.Failed(span, err) != nil {
 		return fmt.Errorf("recording %s of %s: %w", payload.ProtoReflect().Descriptor().Name(), fact.Aggregate, err)
 	}
 	w.recorded[fact.ID] = struct{}{}
 	w.figures.facts.Inc()
+	w.deps.Log.InfoContext(ctx, "every living edge serves it", "fact", string(payload.ProtoReflect().Descriptor().Name()),
+		"deployment", fact.Aggregate.ID, "hosts", fact.Hosts, "revision", revision)
 	return nil
 }
 
@@ -245,6 +275,19 @@ func (w *writer) forgetRecorded(due []routing.Fact) {
 		}
 	}
 	w.recorded = still
+}
+
+// noteDue keeps since when each fact is due, and drops those that are not any more.
+func (w *writer) noteDue(due []routing.Fact) {
+	since := make(map[string]time.Time, len(due))
+	for _, fact := range due {
+		at, known := w.since[fact.ID]
+		if !known {
+			at = w.deps.Now()
+		}
+		since[fact.ID] = at
+	}
+	w.since = since
 }
 
 // sayWaiting tells the operator once in a while that no edge lives.

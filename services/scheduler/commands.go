@@ -16,6 +16,7 @@ import (
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/scheduler/claims"
 	"github.com/slipway-paas/slipway/services/scheduler/deployment"
+	"github.com/slipway-paas/slipway/services/scheduler/rollout"
 )
 
 // cachedDeployments is how many folded deployments are kept for commands.
@@ -87,6 +88,7 @@ func (s *Service) handle(ctx context.Context, p *identityv1.Principal, id string
 	case err != nil:
 		return deployment.State{}, fmt.Errorf("%T on deployment %s: %w", c, id, err)
 	}
+	s.deps.Log.InfoContext(ctx, "command taken", "command", rollout.CommandName(c), "deployment", id, "sequence", result.Sequence)
 	return result.State, nil
 }
 

@@ -43,7 +43,7 @@ func (n *nodes) apply(c view.Change[*nodev1.Node]) bool {
 
 // watchNodes follows the heartbeats until ctx ends.
 func (s *Service) watchNodes(ctx context.Context) error {
-	heartbeats, err := view.Open(ctx, s.deps.JetStream, bucketNodes, func() *nodev1.Node { return &nodev1.Node{} })
+	heartbeats, err := view.Open(ctx, s.deps.JetStream, bucketNodes, func() *nodev1.Node { return &nodev1.Node{} }, s.watched()...)
 	if err != nil {
 		return err
 	}

@@ -31,6 +31,7 @@ func (s server) CreateDeployment(ctx context.Context, in *schedulerv1.CreateDepl
 		return nil, err
 	}
 	state, err := s.create(ctx, in.Principal, in)
+	s.figures.Decided("Create", err)
 	if err != nil {
 		return nil, s.answer(ctx, err)
 	}
@@ -43,10 +44,12 @@ func (s server) RestartDeployment(ctx context.Context, in *schedulerv1.RestartDe
 	}
 	before, err := s.find(ctx, in.Principal, in.Id)
 	if err != nil {
+		s.figures.Decided("Restart", err)
 		return nil, s.answer(ctx, err)
 	}
 	state, err := s.command(ctx, in.Principal, in.Id, deployment.Restart{
 		ReleaseID: uuid.Must(uuid.NewV7()).String(), ContainerName: containerName(before.Subdomain), By: in.Principal.AppId})
+	s.figures.Decided("Restart", err)
 	if err != nil {
 		return nil, s.answer(ctx, err)
 	}
@@ -58,6 +61,7 @@ func (s server) StopDeployment(ctx context.Context, in *schedulerv1.StopDeployme
 		return nil, err
 	}
 	state, err := s.command(ctx, in.Principal, in.Id, deployment.Stop{By: in.Principal.AppId})
+	s.figures.Decided("Stop", err)
 	if err != nil {
 		return nil, s.answer(ctx, err)
 	}
@@ -69,6 +73,7 @@ func (s server) DestroyDeployment(ctx context.Context, in *schedulerv1.DestroyDe
 		return nil, err
 	}
 	state, err := s.command(ctx, in.Principal, in.Id, deployment.Destroy{By: in.Principal.AppId})
+	s.figures.Decided("Destroy", err)
 	if err != nil {
 		return nil, s.answer(ctx, err)
 	}

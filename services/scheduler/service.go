@@ -13,6 +13,11 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/metric"
+	noopmetric "go.opentelemetry.io/otel/metric/noop"
+	"go.opentelemetry.io/otel/trace"
+	nooptrace "go.opentelemetry.io/otel/trace/noop"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
@@ -49,6 +54,11 @@ type Deps struct {
 	Seal      Sealer
 	Now       func() time.Time
 	Log       *slog.Logger
+	// Metrics and Meter get the scheduler's figures, Tracer the spans of what it does
+	// for a request after having answered it. Each may be nil.
+	Metrics prometheus.Registerer
+	Meter   metric.Meter
+	Tracer  trace.Tracer
 }
 
 // Service is the scheduler.
@@ -60,6 +70,7 @@ type Service struct {
 	names      names
 	handler    *handler
 	reactor    *rollout.Reactor
+	figures    *figures
 	views      *views
 	projection *projection.Runner
 	rows       readmodel.Rows
@@ -71,15 +82,25 @@ func New(c Config, d Deps) (*Service, error) {
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("scheduler configuration: %w", err)
 	}
+	if d.Meter == nil {
+		d.Meter = noopmetric.Meter{}
+	}
+	if d.Tracer == nil {
+		d.Tracer = nooptrace.NewTracerProvider().Tracer("scheduler")
+	}
 	s := &Service{config: c, deps: d, fleet: fleet.New(), nodes: newNodes(), views: &views{}}
+	var err error
+	if s.figures, err = newFigures(d.Metrics, s.fleet); err != nil {
+		return nil, err
+	}
 	s.names = names{book: claims.Book{Store: d.Store, Now: d.Now}}
 	s.handler = newHandler(d.Store, s.names, d.Now)
 	s.reactor = rollout.New(rollout.Deps{Store: d.Store, Fleet: s.fleet, Nodes: s.nodes, Views: s.views,
-		Keys: d.Seal, Claims: s.names, Now: d.Now, Log: d.Log})
+		Keys: d.Seal, Claims: s.names, Now: d.Now, Log: d.Log, Tracer: d.Tracer, Figures: s.figures})
 	runner, err := projection.New(d.Pool, d.Store, projection.Projection{
 		Name: readmodel.Name, Version: readmodel.Version, Filters: readmodel.Filters(),
 		Tables: readmodel.Tables, Apply: readmodel.NewFolder(d.Store).Apply,
-	}, d.Log)
+	}, d.Log, projection.WithMeter(d.Meter))
 	if err != nil {
 		return nil, fmt.Errorf("scheduler read model: %w", err)
 	}
@@ -120,20 +141,25 @@ func (s *Service) Run(ctx context.Context) error {
 }
 
 func (s *Service) openViews(ctx context.Context) error {
-	desired, err := view.Open(ctx, s.deps.JetStream, subjects.BucketDesired, func() *nodev1.DesiredInstance { return &nodev1.DesiredInstance{} })
+	desired, err := view.Open(ctx, s.deps.JetStream, subjects.BucketDesired, func() *nodev1.DesiredInstance { return &nodev1.DesiredInstance{} }, s.watched()...)
 	if err != nil {
 		return fmt.Errorf("opening %s: %w", subjects.BucketDesired, err)
 	}
-	targets, err := view.Open(ctx, s.deps.JetStream, subjects.BucketInstances, func() *healthv1.Target { return &healthv1.Target{} })
+	targets, err := view.Open(ctx, s.deps.JetStream, subjects.BucketInstances, func() *healthv1.Target { return &healthv1.Target{} }, s.watched()...)
 	if err != nil {
 		return fmt.Errorf("opening %s: %w", subjects.BucketInstances, err)
 	}
-	s.views.desired = &published[*nodev1.DesiredInstance]{bucket: desired, stamp: func(d *nodev1.DesiredInstance, n uint64) { d.Sequence = n }}
-	s.views.targets = &published[*healthv1.Target]{bucket: targets, stamp: func(t *healthv1.Target, n uint64) { t.Sequence = n }}
+	s.views.desired = &published[*nodev1.DesiredInstance]{name: subjects.BucketDesired, tracer: s.deps.Tracer, bucket: desired, stamp: func(d *nodev1.DesiredInstance, n uint64) { d.Sequence = n }}
+	s.views.targets = &published[*healthv1.Target]{name: subjects.BucketInstances, tracer: s.deps.Tracer, bucket: targets, stamp: func(t *healthv1.Target, n uint64) { t.Sequence = n }}
 	if err := s.views.desired.load(ctx); err != nil {
 		return err
 	}
 	return s.views.targets.load(ctx)
+}
+
+// watched are the options of every view: what cannot be read is said.
+func (s *Service) watched() []view.Option {
+	return []view.Option{view.WithLog(s.deps.Log), view.WithMeter(s.deps.Meter)}
 }
 
 // followLog folds the log from its first event; once it has caught up, rollouts

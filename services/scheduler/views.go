@@ -6,10 +6,13 @@ import (
 	"strings"
 	"sync"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/protobuf/proto"
 
 	healthv1 "github.com/slipway-paas/slipway/gen/slipway/health/v1"
 	nodev1 "github.com/slipway-paas/slipway/gen/slipway/node/v1"
+	"github.com/slipway-paas/slipway/libs/observe"
 	"github.com/slipway-paas/slipway/libs/view"
 	"github.com/slipway-paas/slipway/services/scheduler/deployment"
 )
@@ -38,6 +41,8 @@ type sequenced interface {
 
 // published remembers what one bucket holds, by deployment and key.
 type published[T sequenced] struct {
+	name   string
+	tracer trace.Tracer
 	bucket *view.View[T]
 	stamp  func(T, uint64)
 	mu     sync.Mutex
@@ -81,7 +86,10 @@ func (p *published[T]) publish(ctx context.Context, deploymentID string, sequenc
 			}
 		}
 		p.stamp(value, sequence)
-		if _, err := p.bucket.Put(ctx, key, value); err != nil {
+		if err := p.change(ctx, "put", key, func(ctx context.Context) error {
+			_, err := p.bucket.Put(ctx, key, value)
+			return err
+		}); err != nil {
 			return fmt.Errorf("writing %s: %w", key, err)
 		}
 		held[key] = value
@@ -90,7 +98,10 @@ func (p *published[T]) publish(ctx context.Context, deploymentID string, sequenc
 		if _, ok := wanted[key]; ok {
 			continue
 		}
-		if _, err := p.bucket.Delete(ctx, key); err != nil {
+		if err := p.change(ctx, "delete", key, func(ctx context.Context) error {
+			_, err := p.bucket.Delete(ctx, key)
+			return err
+		}); err != nil {
 			return fmt.Errorf("deleting %s: %w", key, err)
 		}
 		delete(held, key)
@@ -99,6 +110,18 @@ func (p *published[T]) publish(ctx context.Context, deploymentID string, sequenc
 		delete(p.held, deploymentID)
 	}
 	return nil
+}
+
+// change writes to the bucket, in a span of the trace that ctx is in.
+func (p *published[T]) change(ctx context.Context, operation, key string, write func(context.Context) error) error {
+	ctx, span := observe.Continue(ctx, p.tracer, "", "write view", trace.SpanKindProducer)
+	defer span.End()
+	if span.IsRecording() {
+		span.SetName(operation + " " + p.name)
+		span.SetAttributes(attribute.String("messaging.system", "nats"), attribute.String("messaging.destination.name", p.name),
+			attribute.String("slipway.view.key", key))
+	}
+	return observe.Failed(span, write(ctx))
 }
 
 // deployments are the ids that something is published for.

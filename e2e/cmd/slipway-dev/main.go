@@ -19,10 +19,15 @@ func main() {
 	dir := flag.String("dir", ".slipway-dev", "directory for data and logs")
 	bin := flag.String("bin", "", "directory with the platform's binaries (default: the repository's bin)")
 	verbose := flag.Bool("verbose", false, "print what every process says; its log file has it anyway")
+	remove := flag.Bool("remove", false, "remove the directory with the containers and networks that belong to it, and stop")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *dir, *bin, *verbose); err != nil {
+	act := func() error { return run(ctx, *dir, *bin, *verbose) }
+	if *remove {
+		act = func() error { return stack.Remove(ctx, *bin, *dir) }
+	}
+	if err := act(); err != nil {
 		fmt.Fprintln(os.Stderr, "slipway-dev:", err)
 		os.Exit(1)
 	}
@@ -50,7 +55,8 @@ func run(ctx context.Context, dir, bin string, verbose bool) error {
   registry     %s
   credentials  %s
 
-Ctrl-C stops all of it; the data stays in %s.
+Ctrl-C stops all of it but the apps' containers, which the next run finds again; the
+data stays in %s. slipway-dev -remove takes both away.
 `, s.API, s.Edge, s.EdgeTLS, s.Registry, filepath.Join(s.Dir, "data", "credentials.json"), s.Dir)
 	ended := make(chan *stack.Process, len(s.Processes()))
 	for _, p := range s.Processes() {

@@ -144,6 +144,7 @@ func (f *follower) add(ctx context.Context, batch []eventstore.Recorded, m tail.
 	event, err := decode(m.Subject, m.Header, m.Data, m.Sequence)
 	if err != nil {
 		f.store.skipped.Add(1)
+		f.store.watch.skipped.Add(ctx, 1)
 		f.store.log.WarnContext(ctx, "left out an event that cannot be read", "sequence", m.Sequence, "subject", m.Subject, "error", err)
 		return batch
 	}

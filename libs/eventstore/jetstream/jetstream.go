@@ -51,14 +51,16 @@ type Store struct {
 	// replicated is whether a read may meet a replica that lags; unknown at first.
 	replicated atomic.Int32
 	skipped    atomic.Uint64
+	watch      *instruments
 }
 
 var _ eventstore.Store = (*Store)(nil)
 
 // New uses the stream EVENTS, which must exist when the store is first used: with
-// direct reads, atomic batches and a window for duplicates.
-func New(js jetstream.JetStream, log *slog.Logger) *Store {
-	return &Store{js: js, log: log}
+// direct reads, atomic batches and a window for duplicates. A meter that refuses
+// the store's instruments is logged, and the store does without.
+func New(js jetstream.JetStream, log *slog.Logger, opts ...Option) *Store {
+	return &Store{js: js, log: log, watch: newInstruments(log, opts)}
 }
 
 // Skipped counts the events that Follow left out; see the package.
@@ -67,6 +69,13 @@ func (s *Store) Skipped() uint64 { return s.skipped.Load() }
 // Append writes a decision; see eventstore.Store. The same ID again within the
 // window for duplicates gives the first sequence.
 func (s *Store) Append(ctx context.Context, e eventstore.Expected) (uint64, error) {
+	ctx, w := s.watch.begin(ctx, opAppend, &e.Event, 1)
+	sequence, err := s.append(ctx, e)
+	w.end(ctx, sequence, err)
+	return sequence, err
+}
+
+func (s *Store) append(ctx context.Context, e eventstore.Expected) (uint64, error) {
 	msg, err := encode(e.Event)
 	if err != nil {
 		return 0, err
@@ -81,6 +90,13 @@ func (s *Store) Append(ctx context.Context, e eventstore.Expected) (uint64, erro
 
 // Record writes a fact; see eventstore.Store.
 func (s *Store) Record(ctx context.Context, e eventstore.Event) (uint64, error) {
+	ctx, w := s.watch.begin(ctx, opRecord, &e, 1)
+	sequence, err := s.record(ctx, e)
+	w.end(ctx, sequence, err)
+	return sequence, err
+}
+
+func (s *Store) record(ctx context.Context, e eventstore.Event) (uint64, error) {
 	msg, err := encode(e)
 	if err != nil {
 		return 0, err
@@ -118,6 +134,14 @@ func (s *Store) AppendBatch(ctx context.Context, events []eventstore.Expected) (
 	case 1:
 		return s.Append(ctx, events[0])
 	}
+	// The decision comes last; what goes with it before.
+	ctx, w := s.watch.begin(ctx, opBatch, &events[len(events)-1].Event, len(events))
+	sequence, err := s.appendBatch(ctx, events)
+	w.end(ctx, sequence, err)
+	return sequence, err
+}
+
+func (s *Store) appendBatch(ctx context.Context, events []eventstore.Expected) (uint64, error) {
 	msgs := make([]*nats.Msg, len(events))
 	owners := make(map[subjects.Aggregate]bool, len(events))
 	for i, e := range events {

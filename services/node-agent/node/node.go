@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/protobuf/proto"
 
@@ -72,13 +73,14 @@ func (c *Config) networkOwner() string {
 	return c.owner() + "@" + dir
 }
 
-// Deps are the connections of the process. Metrics and Tracer may be nil.
+// Deps are the connections of the process. Metrics, Meter and Tracer may be nil.
 type Deps struct {
 	NATS      *nats.Conn
 	JetStream jetstream.JetStream
 	Facts     nodeagent.Facts
 	Log       *slog.Logger
 	Metrics   prometheus.Registerer
+	Meter     metric.Meter
 	Tracer    trace.Tracer
 	Version   string
 }
@@ -149,8 +151,12 @@ func (n *Node) openRuntime(ctx context.Context, cfg Config, log *slog.Logger, tr
 }
 
 func openView[T proto.Message](ctx context.Context, deps Deps, bucket string, newT func() T) (*view.View[T], error) {
+	options := []view.Option{view.WithLog(deps.Log)}
+	if deps.Meter != nil {
+		options = append(options, view.WithMeter(deps.Meter))
+	}
 	return backoff.Retry(ctx, func() (*view.View[T], error) {
-		return view.Open(ctx, deps.JetStream, bucket, newT, view.WithLog(deps.Log))
+		return view.Open(ctx, deps.JetStream, bucket, newT, options...)
 	}, backoff.WithMaxElapsedTime(bucketPatience))
 }
 

@@ -13,10 +13,13 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 	"google.golang.org/protobuf/proto"
 
 	deploymentv1 "github.com/slipway-paas/slipway/gen/slipway/deployment/v1"
 	"github.com/slipway-paas/slipway/libs/eventstore"
+	"github.com/slipway-paas/slipway/libs/observe"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/scheduler/deployment"
 	"github.com/slipway-paas/slipway/services/scheduler/fleet"
@@ -54,6 +57,9 @@ type Deps struct {
 	Claims Claims
 	Now    func() time.Time
 	Log    *slog.Logger
+	// Tracer and Figures may be nil.
+	Tracer  trace.Tracer
+	Figures Figures
 }
 
 // Reactor is the rollout process of all deployments.
@@ -76,6 +82,12 @@ type Reactor struct {
 
 // New returns a reactor that has done nothing yet.
 func New(d Deps) *Reactor {
+	if d.Tracer == nil {
+		d.Tracer = noop.NewTracerProvider().Tracer("rollout")
+	}
+	if d.Figures == nil {
+		d.Figures = NoFigures{}
+	}
 	return &Reactor{Deps: d, dirty: map[string]bool{}, kick: make(chan struct{}, 1),
 		appended: map[string]uint64{}, wake: map[string]time.Time{}, homeless: map[string]bool{}}
 }
@@ -158,6 +170,7 @@ func (r *Reactor) step(ctx context.Context, id string) error {
 		// Published once, and not in the log: nothing is wanted of it.
 		s = deployment.State{ID: id}
 	}
+	ctx = observe.WithTraceParent(ctx, s.TraceParent)
 	if err := r.Views.Publish(ctx, s); err != nil {
 		return fmt.Errorf("publishing what nodes must run: %w", err)
 	}
@@ -178,12 +191,18 @@ func (r *Reactor) step(ctx context.Context, id string) error {
 	if command == nil {
 		return nil
 	}
-	if _, destroyed := command.(deployment.MarkDestroyed); destroyed {
+	ctx, span := r.startStep(ctx, s, command)
+	defer span.End()
+	return observe.Failed(span, r.carryOut(ctx, s, command, now))
+}
+
+func (r *Reactor) carryOut(ctx context.Context, s deployment.State, c deployment.Command, now time.Time) error {
+	if _, destroyed := c.(deployment.MarkDestroyed); destroyed {
 		if err := r.Keys.Destroy(ctx, subjects.Of(s.Org, subjects.Deployment, s.ID)); err != nil {
 			return fmt.Errorf("destroying the data key: %w", err)
 		}
 	}
-	return r.append(ctx, s, command, now)
+	return r.append(ctx, s, c, now)
 }
 
 // place plans for the release that waits, on the nodes alive now.
@@ -211,9 +230,10 @@ func (r *Reactor) append(ctx context.Context, s deployment.State, c deployment.C
 	// The decision comes last, so that the batch's sequence is its own.
 	batch := append(extra, eventstore.Expected{LastSequence: s.Sequence, Event: eventstore.Event{
 		Aggregate: subjects.Of(s.Org, subjects.Deployment, s.ID), ID: uuid.Must(uuid.NewV7()).String(),
-		Payload: decision, Time: now, Source: "scheduler", TraceParent: s.TraceParent,
+		Payload: decision, Time: now, Source: "scheduler", TraceParent: traceParent(ctx, s),
 	}})
 	sequence, err := r.Store.AppendBatch(ctx, batch)
+	r.Figures.Decided(CommandName(c), err)
 	if errors.Is(err, eventstore.ErrConflict) {
 		// What came first is on its way to us and makes the deployment dirty again,
 		// unless it is a claim's.
@@ -224,5 +244,15 @@ func (r *Reactor) append(ctx context.Context, s deployment.State, c deployment.C
 		return fmt.Errorf("appending %T: %w", decision, err)
 	}
 	r.appended[s.ID] = sequence
+	r.ended(s, c, now)
+	r.Log.InfoContext(ctx, "decided", "command", CommandName(c), "deployment", s.ID, "sequence", sequence)
 	return nil
+}
+
+// traceParent is the step's span, or what the deployment has when there is none.
+func traceParent(ctx context.Context, s deployment.State) string {
+	if parent := observe.TraceParent(ctx); parent != "" {
+		return parent
+	}
+	return s.TraceParent
 }

@@ -56,8 +56,8 @@ func main() {
 			Scheduler: schedulerv1.NewSchedulerServiceClient(scheduler),
 			Tiers:     billingv1.NewTierServiceClient(billing),
 			Identity:  identityv1.NewIdentityServiceClient(identity),
-			Store:     jetstream.New(js, p.Log), Probes: probes.NewJetStream(js, p.Log), Services: watch.Services,
-			Version: p.Version, Metrics: p.Observer.Registry, Tracing: p.Observer.Tracing, Log: p.Log,
+			Store:     jetstream.New(js, p.Log, jetstream.WithTracer(p.Observer.Tracer("eventstore")), jetstream.WithMeter(p.Observer.Meter("eventstore"))), Probes: probes.NewJetStream(js, p.Log), Services: watch.Services,
+			Version: p.Version, Metrics: p.Observer.Registry, Exposition: p.Observer.Metrics(), Tracing: p.Observer.Tracing, Log: p.Log,
 		})
 		if err != nil {
 			return err

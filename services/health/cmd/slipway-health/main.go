@@ -25,7 +25,10 @@ func main() {
 		if err != nil {
 			return err
 		}
-		s, err := health.New(c.Config, health.Deps{Store: jetstream.New(js, p.Log), NATS: nc, JetStream: js, Log: p.Log})
+		s, err := health.New(c.Config, health.Deps{
+			Store: jetstream.New(js, p.Log, jetstream.WithTracer(p.Observer.Tracer("eventstore")), jetstream.WithMeter(p.Observer.Meter("eventstore"))), NATS: nc, JetStream: js, Log: p.Log,
+			Metrics: p.Observer.Registry, Meter: p.Observer.Meter("health"), Tracer: p.Observer.Tracer("health"),
+		})
 		if err != nil {
 			return err
 		}

@@ -41,8 +41,8 @@ func main() {
 			return err
 		}
 		n, err := node.Open(ctx, c.Config, node.Deps{
-			NATS: nc, JetStream: js, Facts: jetstream.New(js, p.Log), Log: p.Log,
-			Metrics: p.Observer.Registry, Tracer: p.Observer.Tracer("node-agent"), Version: p.Version,
+			NATS: nc, JetStream: js, Facts: jetstream.New(js, p.Log, jetstream.WithTracer(p.Observer.Tracer("eventstore")), jetstream.WithMeter(p.Observer.Meter("eventstore"))), Log: p.Log,
+			Metrics: p.Observer.Registry, Meter: p.Observer.Meter("node-agent"), Tracer: p.Observer.Tracer("node-agent"), Version: p.Version,
 		})
 		if err != nil {
 			return err

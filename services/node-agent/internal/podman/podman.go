@@ -20,10 +20,10 @@ import (
 	"github.com/containers/podman/v5/pkg/bindings"
 	"github.com/containers/podman/v5/pkg/bindings/system"
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 
+	"github.com/slipway-paas/slipway/libs/observe"
 	"github.com/slipway-paas/slipway/services/node-agent/netpool"
 	"github.com/slipway-paas/slipway/services/node-agent/runtime"
 )
@@ -212,12 +212,12 @@ func (p *Podman) call(ctx context.Context, name string, attrs ...attribute.KeyVa
 
 func (p *Podman) callWithin(ctx context.Context, bound time.Duration, name string, attrs ...attribute.KeyValue) (context.Context, func(*error)) {
 	ctx, cancel := context.WithTimeout(ctx, bound)
-	ctx, span := p.tracer.Start(ctx, "podman "+name, trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attrs...))
+	ctx, span := observe.Continue(ctx, p.tracer, "", "podman "+name, trace.SpanKindClient)
+	span.SetAttributes(attrs...)
 	return connected{ctx, p.connection}, func(err *error) {
 		cancel()
 		if *err != nil {
-			*err = fmt.Errorf("podman %s: %w", name, *err)
-			span.SetStatus(codes.Error, (*err).Error())
+			*err = observe.Failed(span, fmt.Errorf("podman %s: %w", name, *err))
 		}
 		span.End()
 	}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -138,6 +139,8 @@ func (s *service) runOnce(ctx context.Context) error {
 	var output tailBuffer
 	cmd := exec.Command("podman", s.args...)
 	cmd.Env = s.env
+	// Monitors of containers leave a file where the service was started when memory ran out.
+	cmd.Dir = filepath.Dir(s.socket)
 	cmd.Stdout, cmd.Stderr = &output, &output
 	// A group of its own: Ctrl-C in a terminal must not take Podman away while the
 	// agent still has containers to stop.

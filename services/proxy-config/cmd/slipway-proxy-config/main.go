@@ -28,7 +28,8 @@ func main() {
 			return err
 		}
 		s, err := proxyconfig.New(c.Config, proxyconfig.Deps{
-			Store: jetstream.New(js, p.Log), NATS: nc, JetStream: js,
+			Store: jetstream.New(js, p.Log, jetstream.WithTracer(p.Observer.Tracer("eventstore")), jetstream.WithMeter(p.Observer.Meter("eventstore"))), NATS: nc, JetStream: js,
+			Meter: p.Observer.Meter("proxy-config"), Tracer: p.Observer.Tracer("proxy-config"),
 			Registry: p.Observer.Registry, Now: time.Now, Log: p.Log,
 		})
 		if err != nil {

@@ -56,8 +56,10 @@ func main() {
 			return err
 		}
 		s, err := scheduler.New(c.Config, scheduler.Deps{
-			Store: jetstream.New(js, p.Log), NATS: nc, JetStream: js, Pool: pool, Seal: seal.New(master, seal.NewKV(keys)),
+			Store: jetstream.New(js, p.Log, jetstream.WithTracer(p.Observer.Tracer("eventstore")), jetstream.WithMeter(p.Observer.Meter("eventstore"))),
+			NATS:  nc, JetStream: js, Pool: pool, Seal: seal.New(master, seal.NewKV(keys)),
 			Tiers: billingv1.NewTierServiceClient(tiers), Now: time.Now, Log: p.Log,
+			Metrics: p.Observer.Registry, Meter: p.Observer.Meter("scheduler"), Tracer: p.Observer.Tracer("scheduler"),
 		})
 		if err != nil {
 			return err
