@@ -54,6 +54,7 @@ test-e2e: setup build
 	SLIPWAY_BIN=$(BIN) go test -timeout 8m ./e2e/...
 
 bench: setup build ## The figures, each beside its anchor measured in the same run.
+	@deployments/standalone/setup.sh wrk
 	SLIPWAY_BIN=$(BIN) go run ./e2e/bench $(ARGS)
 
 sim: ## Seeded simulation of the control plane (comes later).

@@ -3,7 +3,7 @@
 # them. The platform must have stopped.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-export SLIPWAY_LOG_LEVEL=warn
+export SLIPWAY_LOG_LEVEL=error
 
 for data in "$@"; do
   [[ -e $data ]] || continue

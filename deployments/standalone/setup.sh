@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Installs what the platform needs beside Go (which it only looks for): Podman, an OCI runtime, PostgreSQL's
-# programs and the tools of container networks. Says nothing when all is there. When
-# not run as root, it prints what to run and stops.
+# Installs what the platform needs beside Go (which it only looks for): Podman, an OCI
+# runtime, PostgreSQL's programs, the tools of container networks, and curl for the
+# README's commands; then the programs that are named as arguments, each from a package
+# of the same name. Says nothing when all is there. When not run as root, it prints what
+# to run and stops.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -14,6 +16,7 @@ netavark|/usr/lib/podman/netavark netavark
 iptables     iptables
 nft          nftables
 initdb       postgresql
+curl         curl
 '
 
 if ! command -v go >/dev/null; then
@@ -43,6 +46,9 @@ while read -r programs package; do
   [[ -z $programs ]] && continue
   has "$programs" || missing+=("$package")
 done <<<"$needed"
+for program in "$@"; do
+  has "$program" || missing+=("$program")
+done
 if ((EUID != 0)); then
   # Podman without root.
   has newuidmap || missing+=(uidmap)

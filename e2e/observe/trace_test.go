@@ -23,7 +23,7 @@ var (
 	creating = route{"POST /api/deploy/apps", []string{
 		"slipway.scheduler.v1.SchedulerService/CreateDeployment", "append_batch DeploymentRequested",
 		"decide Schedule", "append DeploymentScheduled", "put VIEW_desired",
-		"start instance", "podman pull", "podman create", "podman start", "record ImagePulled", "record ContainerStarted",
+		"start instance", "ask for the environment", "give the environment", "podman pull", "podman create", "podman start", "record ImagePulled", "record ContainerStarted",
 		"put VIEW_instances", "instance became healthy", "record InstanceHealthy",
 		"put VIEW_routes", "wait for edges to serve the route", "record RouteBound",
 		"decide MarkRunning", "append DeploymentRunning",
@@ -54,6 +54,38 @@ func TestOneRequestIsOneTraceThroughEveryProcess(t *testing.T) {
 		[]string{"slipway-gateway", "slipway-scheduler", "slipway-node-agent", "slipway-health", "slipway-proxy-config"})
 }
 
+// TestATraceSurvivesTheProcessesThatItRunsThrough kills the scheduler in the middle
+// of a deploy, and lets health come late: both go on in the same trace.
+func TestATraceSurvivesTheProcessesThatItRunsThrough(t *testing.T) {
+	t.Parallel()
+	r := receiver(t)
+	s := platform(t, stack.Processes, r.Env()...)
+	kill(t, s, "slipway-health")
+	a := deploy(t, s, "survivor")
+	eventually(t, "the deploy waits for health", func(context.Context) (bool, string, error) {
+		missing := missingFrom(r.Spans(), []string{
+			creating.name, "slipway.scheduler.v1.SchedulerService/CreateDeployment", "append_batch DeploymentRequested",
+			"append DeploymentScheduled", "put VIEW_desired", "record ContainerStarted", "put VIEW_instances",
+		}, nil)
+		return len(missing) == 0, fmt.Sprintf("without %q", missing), nil
+	})
+	kill(t, s, "slipway-scheduler")
+	for _, name := range []string{"slipway-scheduler", "slipway-health"} {
+		if err := s.Restart(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a.wait("running")
+	whole(t, r, creating, nil)
+}
+
+func kill(t *testing.T, s *stack.Stack, name string) {
+	t.Helper()
+	if err := s.Process(name).Kill(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func oneRequestIsOneTrace(t *testing.T, start start, processes []string) {
 	r := receiver(t)
 	s := platform(t, start, r.Env()...)
@@ -61,7 +93,7 @@ func oneRequestIsOneTrace(t *testing.T, start start, processes []string) {
 	a := deploy(t, s, "traced")
 	a.wait("running")
 	deployed := whole(t, r, creating, processes)
-	linesOf(t, s, deployed, a.id, "command taken", "started an instance", "an instance changed its health", "every living edge serves it", "decided")
+	linesOf(t, s, deployed, a.id, "command taken", "started an instance", "an instance changed its health", "every living edge has applied the routes", "decided")
 
 	a.ask(http.StatusOK, http.MethodPost, a.path("/restart"), nil)
 	a.wait("running")
@@ -92,18 +124,11 @@ func whole(t *testing.T, r *otlp.Receiver, want route, processes []string) strin
 		}
 		id = first[len(first)-1].TraceID
 		spans := r.Trace(id)
-		missing := missingFrom(spans, want.spans, processes)
+		missing := append(missingFrom(spans, want.spans, processes), orphans(spans)...)
 		return len(missing) == 0, fmt.Sprintf("without %q\n%s", missing, otlp.Tree(spans)), nil
 	})
 	spans := r.Trace(id)
-	ids := map[string]bool{}
 	for _, s := range spans {
-		ids[s.ID] = true
-	}
-	for _, s := range spans {
-		if s.Parent != "" && !ids[s.Parent] {
-			t.Errorf("the span %s has a parent that was never exported", s.Name)
-		}
 		if s.Error != "" {
 			t.Errorf("the span %s failed: %s", s.Name, s.Error)
 		}
@@ -115,6 +140,21 @@ func whole(t *testing.T, r *otlp.Receiver, want route, processes []string) strin
 // roots are the spans of requests of that name.
 func roots(r *otlp.Receiver, name string) []otlp.Span {
 	return slices.DeleteFunc(r.Spans(), func(s otlp.Span) bool { return s.Name != name || s.Parent != "" })
+}
+
+// orphans names the spans whose parent has not been exported.
+func orphans(spans []otlp.Span) []string {
+	ids := map[string]bool{}
+	for _, s := range spans {
+		ids[s.ID] = true
+	}
+	var names []string
+	for _, s := range spans {
+		if s.Parent != "" && !ids[s.Parent] {
+			names = append(names, "the parent of "+s.Name)
+		}
+	}
+	return names
 }
 
 func missingFrom(spans []otlp.Span, names, processes []string) []string {

@@ -98,8 +98,9 @@ func Setup(ctx context.Context, service, version string, w io.Writer) (*Observer
 // Tracer is the tracer of one package, named by its import path's last parts.
 func (o *Observer) Tracer(name string) trace.Tracer { return o.tracer.Tracer(name) }
 
-// Meter is the meter of one package; its instruments appear at /metrics.
-func (o *Observer) Meter(name string) metric.Meter { return o.meter.Meter(name) }
+// Meter is the process's meter; its instruments appear at /metrics. There is one, so
+// that parts which count the same thing add up instead of colliding.
+func (o *Observer) Meter() metric.Meter { return o.meter.Meter("slipway") }
 
 // Metrics serves the registry in Prometheus' text format.
 func (o *Observer) Metrics() http.Handler {

@@ -46,7 +46,7 @@ func TestALineCanBeFoundByItsTraceAndAFigureByItsName(t *testing.T) {
 	}
 	span.End()
 
-	counter, err := o.Meter("test").Int64Counter("parrot.squawks")
+	counter, err := o.Meter().Int64Counter("parrot.squawks")
 	if err != nil {
 		t.Fatal(err)
 	}

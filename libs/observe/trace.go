@@ -10,14 +10,15 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-const traceParentHeader = "traceparent"
+// TraceParentHeader is where a message carries its traceparent.
+const TraceParentHeader = "traceparent"
 
 // TraceParent is the context's span as a W3C traceparent, to travel in an event
 // header or a view's value; empty when there is none.
 func TraceParent(ctx context.Context) string {
 	carrier := propagation.MapCarrier{}
 	propagation.TraceContext{}.Inject(ctx, carrier)
-	return carrier[traceParentHeader]
+	return carrier[TraceParentHeader]
 }
 
 // WithTraceParent returns ctx with that span as the parent of the next one. An
@@ -26,8 +27,21 @@ func WithTraceParent(ctx context.Context, traceParent string) context.Context {
 	if traceParent == "" {
 		return ctx
 	}
-	return propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{traceParentHeader: traceParent})
+	return propagation.TraceContext{}.Extract(ctx, oneHeader(traceParent))
 }
+
+// oneHeader is a carrier of nothing but a traceparent.
+type oneHeader string
+
+func (h oneHeader) Get(key string) string {
+	if key == TraceParentHeader {
+		return string(h)
+	}
+	return ""
+}
+
+func (h oneHeader) Set(string, string) {}
+func (h oneHeader) Keys() []string     { return []string{TraceParentHeader} }
 
 // Continue starts a span of the trace that ctx is in or, when it is in none, of the
 // one that traceParent names. When nobody records that trace there is no span and

@@ -11,6 +11,7 @@ import (
 	"net"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
@@ -41,8 +42,9 @@ type Server struct {
 // NewServer makes a server that traces, logs errors of its own making, survives
 // panics and refuses messages above MaxMessage. It starts NOT_SERVING: see SetServing.
 func NewServer(log *slog.Logger, options ...grpc.ServerOption) *Server {
+	s := &Server{health: health.NewServer()}
 	options = append([]grpc.ServerOption{
-		grpc.StatsHandler(otelgrpc.NewServerHandler(otelgrpc.WithFilter(worthTracing))),
+		grpc.StatsHandler(otelgrpc.NewServerHandler(otelgrpc.WithFilter(s.observed()))),
 		grpc.ChainUnaryInterceptor(guardUnary(log)),
 		grpc.ChainStreamInterceptor(guardStream(log)),
 		grpc.MaxRecvMsgSize(MaxMessage),
@@ -52,7 +54,7 @@ func NewServer(log *slog.Logger, options ...grpc.ServerOption) *Server {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 	}, options...)
-	s := &Server{Server: grpc.NewServer(options...), health: health.NewServer()}
+	s.Server = grpc.NewServer(options...)
 	s.SetServing(false)
 	healthpb.RegisterHealthServer(s.Server, s.health)
 	reflection.Register(s.Server)
@@ -99,7 +101,7 @@ const retryPolicy = `{"methodConfig":[{"name":[{}],"retryPolicy":{
 func Dial(target string, options ...grpc.DialOption) (*grpc.ClientConn, error) {
 	conn, err := grpc.NewClient(target, append([]grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithStatsHandler(otelgrpc.NewClientHandler(otelgrpc.WithFilter(worthTracing))),
+		grpc.WithStatsHandler(otelgrpc.NewClientHandler(otelgrpc.WithFilter(worthObserving))),
 		grpc.WithDefaultServiceConfig(retryPolicy),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 20 * time.Second, Timeout: 5 * time.Second, PermitWithoutStream: true}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage)),
@@ -110,9 +112,24 @@ func Dial(target string, options ...grpc.DialOption) (*grpc.ClientConn, error) {
 	return conn, nil
 }
 
-// worthTracing leaves out the health service: it is asked every second, by nobody
+// observed says which calls get spans and figures: those of methods that there are,
+// so that callers who make names up make no series.
+func (s *Server) observed() otelgrpc.Filter {
+	methods := sync.OnceValue(func() map[string]bool {
+		all := map[string]bool{}
+		for service, info := range s.GetServiceInfo() {
+			for _, m := range info.Methods {
+				all["/"+service+"/"+m.Name] = true
+			}
+		}
+		return all
+	})
+	return func(call *stats.RPCTagInfo) bool { return methods()[call.FullMethodName] && worthObserving(call) }
+}
+
+// worthObserving leaves out the health service: it is asked every second, by nobody
 // who wants to read about it.
-func worthTracing(call *stats.RPCTagInfo) bool {
+func worthObserving(call *stats.RPCTagInfo) bool {
 	return !strings.HasPrefix(call.FullMethodName, "/"+healthpb.Health_ServiceDesc.ServiceName+"/")
 }
 

@@ -168,9 +168,9 @@ func describe(e api.Event) string {
 	case "DeploymentScheduled":
 		return "Given to a node"
 	case "ImagePulled":
-		return "Pulled " + text(d, "image") + " in " + text(d, "took")
+		return "Pulled " + text(d, "image") + " in " + rounded(text(d, "took"))
 	case "ImagePullFailed":
-		return "The image could not be pulled: " + text(d, "reason")
+		return "Pull failed: " + text(d, "reason")
 	case "ContainerStarted":
 		if n := text(d, "attempt"); n != "1" && n != "0" {
 			return "Started the container again (attempt " + n + ")"
@@ -209,4 +209,13 @@ func describe(e api.Event) string {
 		return strings.TrimSpace("Destroyed " + text(d, "reason"))
 	}
 	return e.Type
+}
+
+// rounded shows a duration to the millisecond.
+func rounded(text string) string {
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return text
+	}
+	return d.Round(time.Millisecond).String()
 }

@@ -102,7 +102,7 @@ func (s *Service) startInstance(ctx context.Context, i *instance, want *nodev1.D
 	var env map[string]string
 	if want.GetHasEnv() {
 		var err error
-		env, err = s.deps.Secrets.Env(wanted, s.cfg.NodeID, i.id)
+		env, err = s.environment(wanted, i.id)
 		switch {
 		case errors.Is(err, ErrSecretsRefused):
 			return s.startFailed(ctx, i, want, err)
@@ -114,6 +114,13 @@ func (s *Service) startInstance(ctx context.Context, i *instance, want *nodev1.D
 		return 0, wanted.Err()
 	}
 	return s.makeContainer(ctx, i, want, env)
+}
+
+func (s *Service) environment(ctx context.Context, instance string) (map[string]string, error) {
+	ctx, span := observe.Continue(ctx, s.deps.Tracer, "", "ask for the environment", trace.SpanKindClient)
+	defer span.End()
+	env, err := s.deps.Secrets.Env(ctx, s.cfg.NodeID, instance)
+	return env, observe.Failed(span, err)
 }
 
 // interruptible is ctx that also ends when the instance shall not run any more.
@@ -191,6 +198,12 @@ func (s *Service) makeContainer(ctx context.Context, i *instance, want *nodev1.D
 	m := &i.memory
 	began := time.Now()
 	id, err := s.deps.Runtime.Create(ctx, s.spec(want, m, env))
+	if errors.Is(err, runtime.ErrNoImage) {
+		// Somebody removed it after the pull, which says nothing of the instance: it
+		// is pulled again.
+		m.image = ""
+		return 0, err
+	}
 	if err != nil {
 		return s.couldNotStart(ctx, i, want, began, err)
 	}

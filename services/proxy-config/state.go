@@ -15,12 +15,14 @@ import (
 type state struct {
 	mu   sync.Mutex
 	fold *routing.Fold
-	// hosts may need another route, deployments another fact.
-	hosts, deployments map[string]struct{}
+	// hosts may need another route; each has the traceparent of the event that says so.
+	hosts map[string]string
+	// deployments may need another fact.
+	deployments map[string]struct{}
 }
 
 func newState() *state {
-	return &state{fold: routing.New(), hosts: map[string]struct{}{}, deployments: map[string]struct{}{}}
+	return &state{fold: routing.New(), hosts: map[string]string{}, deployments: map[string]struct{}{}}
 }
 
 func (s *state) apply(batch []eventstore.Recorded) {
@@ -33,16 +35,18 @@ func (s *state) apply(batch []eventstore.Recorded) {
 		}
 		s.deployments[id] = struct{}{}
 		for _, h := range hosts {
-			s.hosts[h] = struct{}{}
+			s.hosts[h] = rec.TraceParent
 		}
 	}
 }
 
-// touch makes a host be looked at (again).
-func (s *state) touch(host string) {
+// touch makes a host be looked at (again), in that trace if there is no newer one.
+func (s *state) touch(host, traceParent string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.hosts[host] = struct{}{}
+	if _, newer := s.hosts[host]; !newer {
+		s.hosts[host] = traceParent
+	}
 }
 
 // touchAll makes every host be looked at again.
@@ -50,24 +54,25 @@ func (s *state) touchAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, host := range s.fold.Hosts() {
-		s.hosts[host] = struct{}{}
+		if _, touched := s.hosts[host]; !touched {
+			s.hosts[host] = ""
+		}
 	}
 }
 
-// takeHosts returns the hosts to look at, and forgets them.
-func (s *state) takeHosts() []string {
+// takeHosts returns the hosts to look at, each with a traceparent, and forgets them.
+func (s *state) takeHosts() map[string]string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	hosts := slices.Sorted(maps.Keys(s.hosts))
-	clear(s.hosts)
+	hosts := s.hosts
+	s.hosts = map[string]string{}
 	return hosts
 }
 
-// wanted returns the route that the host must have, and in which trace.
-func (s *state) wanted(host string) (route *routingv1.Route, traceParent string) {
+func (s *state) wanted(host string) *routingv1.Route {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.fold.Wanted(host), s.fold.TraceParent(host)
+	return s.fold.Wanted(host)
 }
 
 // due returns the facts that are to be recorded. A deployment of which nothing is

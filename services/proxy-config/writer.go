@@ -61,9 +61,10 @@ func (w *writer) step(ctx context.Context) error {
 		}
 	}
 	var errs []error
-	for _, host := range w.state.takeHosts() {
-		if err := w.write(ctx, host); err != nil {
-			w.state.touch(host)
+	touched := w.state.takeHosts()
+	for _, host := range slices.Sorted(maps.Keys(touched)) {
+		if err := w.write(observe.WithTraceParent(ctx, touched[host]), host); err != nil {
+			w.state.touch(host, touched[host])
 			errs = append(errs, err)
 		}
 	}
@@ -88,13 +89,13 @@ func (w *writer) compare(ctx context.Context) error {
 	for _, e := range entries {
 		w.written[e.Key] = e
 		w.revisions[e.Key] = e.Revision
-		w.state.touch(e.Key)
+		w.state.touch(e.Key, "")
 	}
 	return nil
 }
 
 func (w *writer) write(ctx context.Context, host string) error {
-	want, traceParent := w.state.wanted(host)
+	want := w.state.wanted(host)
 	have, there := w.written[host]
 	switch {
 	case want == nil && !there:
@@ -105,9 +106,7 @@ func (w *writer) write(ctx context.Context, host string) error {
 		w.deps.Log.ErrorContext(ctx, "the view is ahead of the log, its route is left as it is",
 			"host", host, "route_sequence", have.Value.GetSequence(), "log_sequence", w.state.sequence())
 		return nil
-	}
-	ctx = observe.WithTraceParent(ctx, traceParent)
-	if want == nil {
+	case want == nil:
 		return w.delete(ctx, host)
 	}
 	return w.put(ctx, host, want, have)
@@ -258,7 +257,7 @@ func (w *writer) record(ctx context.Context, fact routing.Fact, revision uint64)
 	}
 	w.recorded[fact.ID] = struct{}{}
 	w.figures.facts.Inc()
-	w.deps.Log.InfoContext(ctx, "every living edge serves it", "fact", string(payload.ProtoReflect().Descriptor().Name()),
+	w.deps.Log.InfoContext(ctx, "every living edge has applied the routes", "fact", string(payload.ProtoReflect().Descriptor().Name()),
 		"deployment", fact.Aggregate.ID, "hosts", fact.Hosts, "revision", revision)
 	return nil
 }

@@ -5,9 +5,12 @@ import (
 	"fmt"
 
 	"github.com/nats-io/nats.go"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/protobuf/proto"
 
 	nodev1 "github.com/slipway-paas/slipway/gen/slipway/node/v1"
+	"github.com/slipway-paas/slipway/libs/observe"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/scheduler/deployment"
 )
@@ -20,7 +23,7 @@ const secretsQueue = "scheduler"
 // of its credentials.
 func (s *Service) answerSecrets(ctx context.Context) error {
 	sub, err := s.deps.NATS.QueueSubscribe(subjects.AllSecretsRequests, secretsQueue, func(m *nats.Msg) {
-		answer := s.secrets(ctx, m.Subject)
+		answer := s.tracedSecrets(ctx, m)
 		body, err := proto.Marshal(answer)
 		if err == nil {
 			err = m.Respond(body)
@@ -34,6 +37,18 @@ func (s *Service) answerSecrets(ctx context.Context) error {
 	}
 	<-ctx.Done()
 	return sub.Unsubscribe()
+}
+
+// tracedSecrets answers in the trace that the node asks in.
+func (s *Service) tracedSecrets(ctx context.Context, m *nats.Msg) *nodev1.InstanceSecrets {
+	parent := m.Header.Get(observe.TraceParentHeader)
+	ctx, span := observe.Continue(ctx, s.deps.Tracer, parent, "give the environment", trace.SpanKindServer)
+	defer span.End()
+	answer := s.secrets(ctx, m.Subject)
+	if answer.GetError() != "" && span.IsRecording() {
+		span.SetStatus(codes.Error, answer.GetError())
+	}
+	return answer
 }
 
 func (s *Service) secrets(ctx context.Context, subject string) *nodev1.InstanceSecrets {

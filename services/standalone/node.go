@@ -15,7 +15,7 @@ const stopAppsWithin = 25 * time.Second
 func (p *platform) buildNodeAgent(ctx context.Context, g *ground) error {
 	agent, err := node.Open(ctx, p.config.node(), node.Deps{
 		NATS: g.nats, JetStream: g.js, Facts: g.store, Log: p.log.With("part", "node-agent"),
-		Metrics: p.options.Observer.Registry, Meter: p.options.Observer.Meter("node-agent"), Tracer: p.options.Observer.Tracer("node-agent"), Version: p.options.Version,
+		Metrics: p.options.Observer.Registry, Meter: p.options.Observer.Meter(), Tracer: p.options.Observer.Tracer("node-agent"), Version: p.options.Version,
 	})
 	if err != nil {
 		return err

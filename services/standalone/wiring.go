@@ -98,7 +98,8 @@ func (p *platform) buildNATS(ctx context.Context, g *ground) error {
 	if err := natsconn.Provision(ctx, g.js, 1); err != nil {
 		return err
 	}
-	g.store = eventlog.New(g.js, p.log, eventlog.WithTracer(p.options.Observer.Tracer("eventstore")), eventlog.WithMeter(p.options.Observer.Meter("eventstore")))
+	g.store = eventlog.New(g.js, p.log,
+		eventlog.WithTracer(p.options.Observer.Tracer("eventstore")), eventlog.WithMeter(p.options.Observer.Meter()))
 	p.group.Add("nats", connection{g.nats})
 	return nil
 }
@@ -198,7 +199,7 @@ func (p *platform) buildScheduler(ctx context.Context, g *ground) error {
 		Store: g.store, NATS: g.nats, JetStream: g.js, Pool: g.pool, Seal: seal.New(master, seal.NewKV(keys)),
 		Tiers: billingv1.NewTierServiceClient(g.calls.Conn()),
 		Now:   time.Now, Log: p.log.With("part", "scheduler"),
-		Metrics: p.options.Observer.Registry, Meter: p.options.Observer.Meter("scheduler"), Tracer: p.options.Observer.Tracer("scheduler"),
+		Metrics: p.options.Observer.Registry, Meter: p.options.Observer.Meter(), Tracer: p.options.Observer.Tracer("scheduler"),
 	})
 	if err != nil {
 		return err
@@ -211,7 +212,7 @@ func (p *platform) buildScheduler(ctx context.Context, g *ground) error {
 func (p *platform) buildProxyConfig(_ context.Context, g *ground) error {
 	s, err := proxyconfig.New(proxyconfig.DefaultConfig(), proxyconfig.Deps{
 		Store: g.store, NATS: g.nats, JetStream: g.js, Registry: p.options.Observer.Registry,
-		Meter: p.options.Observer.Meter("proxy-config"), Tracer: p.options.Observer.Tracer("proxy-config"),
+		Meter: p.options.Observer.Meter(), Tracer: p.options.Observer.Tracer("proxy-config"),
 		Now: time.Now, Log: p.log.With("part", "proxy-config"),
 	})
 	if err != nil {
@@ -224,7 +225,7 @@ func (p *platform) buildProxyConfig(_ context.Context, g *ground) error {
 func (p *platform) buildHealth(_ context.Context, g *ground) error {
 	s, err := health.New(health.Config{}, health.Deps{
 		Store: g.store, NATS: g.nats, JetStream: g.js, Log: p.log.With("part", "health"),
-		Metrics: p.options.Observer.Registry, Meter: p.options.Observer.Meter("health"), Tracer: p.options.Observer.Tracer("health"),
+		Metrics: p.options.Observer.Registry, Meter: p.options.Observer.Meter(), Tracer: p.options.Observer.Tracer("health"),
 	})
 	if err != nil {
 		return err

@@ -5,6 +5,8 @@ import "errors"
 var (
 	// ErrNotFound: there is no such container.
 	ErrNotFound = errors.New("no such container")
+	// ErrNoImage: the image of a container to be made is not there any more.
+	ErrNoImage = errors.New("no such image")
 	// ErrInUse: the image cannot go because a container needs it.
 	ErrInUse = errors.New("image is in use")
 )

@@ -34,6 +34,7 @@ type Runtime interface {
 
 	// Create makes a container that does not run yet and returns its id. When a
 	// container of the same name is left over from the same owner it is replaced.
+	// It fails with ErrNoImage when the image went since it was pulled.
 	Create(ctx context.Context, spec Spec) (id string, err error)
 
 	// Start runs a created container.

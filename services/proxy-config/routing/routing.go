@@ -104,23 +104,6 @@ func (f *Fold) owner(host string) *deployment {
 	return owner
 }
 
-// TraceParent is that of the request that the host's route follows from: of who
-// holds the name, else of who was the last to change; empty when there is none.
-func (f *Fold) TraceParent(host string) string {
-	last := f.owner(host)
-	if last == nil {
-		for _, d := range f.byHost[host] {
-			if last == nil || d.sequence > last.sequence {
-				last = d
-			}
-		}
-	}
-	if last == nil {
-		return ""
-	}
-	return last.traceParent
-}
-
 // Fact is what is to be recorded once every live edge serves the hosts' routes.
 type Fact struct {
 	Aggregate subjects.Aggregate

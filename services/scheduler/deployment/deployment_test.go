@@ -194,7 +194,7 @@ func TestAFirstReleaseThatFailsLeavesNothingBehind(t *testing.T) {
 		code   string
 		says   string
 	}{
-		{"the image is not there", []proto.Message{&deploymentv1.ImagePullFailed{ReleaseId: "r1", InstanceId: "i1", Image: "ghcr.io/a/b", Reason: "manifest unknown", Final: true}}, deployment.CodeImagePull, "Pulling failed: manifest unknown."},
+		{"the image is not there", []proto.Message{&deploymentv1.ImagePullFailed{ReleaseId: "r1", InstanceId: "i1", Image: "ghcr.io/a/b", Reason: "manifest unknown", Final: true}}, deployment.CodeImagePull, "Manifest unknown."},
 		{"it exits at once", []proto.Message{started("r1", "i1", 1), exited("r1", "i1", 1, false)}, deployment.CodeCrashed, "exited with code 3"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	deploymentv1 "github.com/slipway-paas/slipway/gen/slipway/deployment/v1"
 	"github.com/slipway-paas/slipway/libs/eventstore"
@@ -150,7 +152,7 @@ func (s *State) instanceFact(rec eventstore.Recorded) {
 			s.Reason = ""
 		}
 	case *deploymentv1.ImagePullFailed:
-		reason := "Pulling failed: " + sentence(e.Reason)
+		reason := sentence(e.Reason)
 		r.fail(&Failure{Code: CodeImagePull, Final: e.Final, Reason: reason})
 		if s.rollingOut(i) {
 			s.Reason = reason + " It is tried again."
@@ -242,10 +244,15 @@ func ExitReason(e *deploymentv1.ContainerExited) string {
 	}
 }
 
-// sentence makes a reason from elsewhere end like one.
+// sentence makes a reason from elsewhere begin and end like one.
 func sentence(s string) string {
 	s = strings.TrimSpace(s)
-	if s == "" || strings.HasSuffix(s, ".") {
+	if s == "" {
+		return s
+	}
+	first, size := utf8.DecodeRuneInString(s)
+	s = string(unicode.ToUpper(first)) + s[size:]
+	if strings.HasSuffix(s, ".") {
 		return s
 	}
 	return s + "."

@@ -34,6 +34,8 @@ func main() {
 		if err != nil {
 			return err
 		}
+		events := jetstream.New(js, p.Log,
+			jetstream.WithTracer(p.Observer.Tracer("eventstore")), jetstream.WithMeter(p.Observer.Meter()))
 		checks, err := peers.Parse(c.Services)
 		if err != nil {
 			return err
@@ -56,7 +58,7 @@ func main() {
 			Scheduler: schedulerv1.NewSchedulerServiceClient(scheduler),
 			Tiers:     billingv1.NewTierServiceClient(billing),
 			Identity:  identityv1.NewIdentityServiceClient(identity),
-			Store:     jetstream.New(js, p.Log, jetstream.WithTracer(p.Observer.Tracer("eventstore")), jetstream.WithMeter(p.Observer.Meter("eventstore"))), Probes: probes.NewJetStream(js, p.Log), Services: watch.Services,
+			Store:     events, Probes: probes.NewJetStream(js, p.Log), Services: watch.Services,
 			Version: p.Version, Metrics: p.Observer.Registry, Exposition: p.Observer.Metrics(), Tracing: p.Observer.Tracing, Log: p.Log,
 		})
 		if err != nil {

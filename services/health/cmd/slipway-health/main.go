@@ -25,9 +25,11 @@ func main() {
 		if err != nil {
 			return err
 		}
+		events := jetstream.New(js, p.Log,
+			jetstream.WithTracer(p.Observer.Tracer("eventstore")), jetstream.WithMeter(p.Observer.Meter()))
 		s, err := health.New(c.Config, health.Deps{
-			Store: jetstream.New(js, p.Log, jetstream.WithTracer(p.Observer.Tracer("eventstore")), jetstream.WithMeter(p.Observer.Meter("eventstore"))), NATS: nc, JetStream: js, Log: p.Log,
-			Metrics: p.Observer.Registry, Meter: p.Observer.Meter("health"), Tracer: p.Observer.Tracer("health"),
+			Store: events, NATS: nc, JetStream: js, Log: p.Log,
+			Metrics: p.Observer.Registry, Meter: p.Observer.Meter(), Tracer: p.Observer.Tracer("health"),
 		})
 		if err != nil {
 			return err

@@ -27,7 +27,9 @@ func main() {
 		if err != nil {
 			return err
 		}
-		s, err := identity.New(identity.Deps{Store: jetstream.New(js, p.Log, jetstream.WithTracer(p.Observer.Tracer("eventstore")), jetstream.WithMeter(p.Observer.Meter("eventstore"))), Log: p.Log})
+		events := jetstream.New(js, p.Log,
+			jetstream.WithTracer(p.Observer.Tracer("eventstore")), jetstream.WithMeter(p.Observer.Meter()))
+		s, err := identity.New(identity.Deps{Store: events, Log: p.Log})
 		if err != nil {
 			return err
 		}

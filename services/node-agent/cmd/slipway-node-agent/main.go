@@ -40,9 +40,11 @@ func main() {
 		if err != nil {
 			return err
 		}
+		events := jetstream.New(js, p.Log,
+			jetstream.WithTracer(p.Observer.Tracer("eventstore")), jetstream.WithMeter(p.Observer.Meter()))
 		n, err := node.Open(ctx, c.Config, node.Deps{
-			NATS: nc, JetStream: js, Facts: jetstream.New(js, p.Log, jetstream.WithTracer(p.Observer.Tracer("eventstore")), jetstream.WithMeter(p.Observer.Meter("eventstore"))), Log: p.Log,
-			Metrics: p.Observer.Registry, Meter: p.Observer.Meter("node-agent"), Tracer: p.Observer.Tracer("node-agent"), Version: p.Version,
+			NATS: nc, JetStream: js, Facts: events, Log: p.Log,
+			Metrics: p.Observer.Registry, Meter: p.Observer.Meter(), Tracer: p.Observer.Tracer("node-agent"), Version: p.Version,
 		})
 		if err != nil {
 			return err

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	nodev1 "github.com/slipway-paas/slipway/gen/slipway/node/v1"
+	"github.com/slipway-paas/slipway/libs/observe"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	nodeagent "github.com/slipway-paas/slipway/services/node-agent"
 )
@@ -30,7 +31,11 @@ func New(nc *nats.Conn) *Client { return &Client{nc: nc} }
 func (c *Client) Env(ctx context.Context, node, instance string) (map[string]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	message, err := c.nc.RequestWithContext(ctx, subjects.SecretsRequest(node, instance), nil)
+	request := nats.NewMsg(subjects.SecretsRequest(node, instance))
+	if parent := observe.TraceParent(ctx); parent != "" {
+		request.Header.Set(observe.TraceParentHeader, parent)
+	}
+	message, err := c.nc.RequestMsgWithContext(ctx, request)
 	if err != nil {
 		return nil, fmt.Errorf("ask the scheduler: %w", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/containers/podman/v5/libpod/define"
@@ -32,9 +33,9 @@ func (p *Podman) List(ctx context.Context) (_ []runtime.Container, err error) {
 		return nil, err
 	}
 	list := make([]runtime.Container, 0, len(found))
-	ours := make(map[string]string, len(found))
+	ours := make(map[string]container, len(found))
 	for _, c := range found {
-		ours[c.ID] = c.Labels[labelNamespace]
+		ours[c.ID] = containerOf(c.Labels)
 		name := ""
 		if len(c.Names) > 0 {
 			name = c.Names[0]
@@ -48,15 +49,15 @@ func (p *Podman) List(ctx context.Context) (_ []runtime.Container, err error) {
 }
 
 // remember notes whose containers are ours, and lets go of namespaces that none has.
-func (p *Podman) remember(ours map[string]string, before time.Time) {
+func (p *Podman) remember(ours map[string]container, before time.Time) {
 	p.mu.Lock()
 	keep := map[string]bool{}
 	for name := range p.creating {
 		keep[name] = true
 	}
-	for id, name := range ours {
-		p.ours[id] = name
-		keep[name] = true
+	for id, c := range ours {
+		p.ours[id] = c
+		keep[c.namespace] = true
 	}
 	p.mu.Unlock()
 	if p.pool != nil {
@@ -78,8 +79,13 @@ func (p *Podman) mustBeOurs(ctx context.Context, id string) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.ours[c.ID] = c.Labels[labelNamespace]
+	p.ours[c.ID] = containerOf(c.Labels)
 	return nil
+}
+
+// containerOf reads what Create wrote into the labels.
+func containerOf(labels map[string]string) container {
+	return container{namespace: labels[labelNamespace], address: address(labels[labelIP], labels[labelPort])}
 }
 
 func stateOf(s string) runtime.State {
@@ -164,10 +170,14 @@ func (p *Podman) Create(ctx context.Context, s runtime.Spec) (_ string, err erro
 	}
 	if err != nil {
 		p.release(attached.namespace)
+		if imageGone(err) {
+			p.images.forget(s.Image)
+			err = fmt.Errorf("%w: %w", runtime.ErrNoImage, err)
+		}
 		return "", err
 	}
 	p.mu.Lock()
-	p.ours[made.ID] = attached.namespace
+	p.ours[made.ID] = containerOf(generator.Labels)
 	p.mu.Unlock()
 	return made.ID, nil
 }
@@ -222,6 +232,13 @@ func (p *Podman) Start(ctx context.Context, id string) (_ runtime.Started, err e
 	if err := containers.Start(ctx, id, nil); err != nil {
 		return runtime.Started{}, notFound(err)
 	}
+	now := time.Now()
+	p.mu.Lock()
+	known := p.ours[id].address
+	p.mu.Unlock()
+	if known != "" {
+		return runtime.Started{Address: known, StartedAt: now}, nil
+	}
 	data, err := containers.Inspect(ctx, id, nil)
 	if err != nil {
 		return runtime.Started{}, notFound(err)
@@ -273,10 +290,10 @@ func (p *Podman) remove(ctx context.Context, id string) error {
 
 func (p *Podman) forget(id string) {
 	p.mu.Lock()
-	namespace := p.ours[id]
+	gone := p.ours[id]
 	delete(p.ours, id)
 	p.mu.Unlock()
-	p.release(namespace)
+	p.release(gone.namespace)
 }
 
 func ignoreGone(err error) error {
@@ -284,6 +301,11 @@ func ignoreGone(err error) error {
 		return nil
 	}
 	return err
+}
+
+// imageGone recognizes Podman's answer to a container of an image that is not there.
+func imageGone(err error) bool {
+	return status(err) == http.StatusNotFound || strings.Contains(err.Error(), "image not known")
 }
 
 func status(err error) int {

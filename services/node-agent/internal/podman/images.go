@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 
 	"github.com/containers/podman/v5/pkg/bindings/images"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -17,11 +18,21 @@ import (
 	"github.com/slipway-paas/slipway/services/node-agent/runtime"
 )
 
+// mostPullers bounds how many repositories the registry keeps a puller for.
+const mostPullers = 256
+
 // registry asks registries which image a reference means.
-type registry struct{ insecure map[string]bool }
+type registry struct {
+	insecure map[string]bool
+
+	mu sync.Mutex
+	// pullers are by repository: each has found out how to speak to its registry,
+	// which is half of a question.
+	pullers map[string]*remote.Puller
+}
 
 func newRegistry(insecure []string) *registry {
-	r := &registry{insecure: map[string]bool{}}
+	r := &registry{insecure: map[string]bool{}, pullers: map[string]*remote.Puller{}}
 	for _, host := range insecure {
 		r.insecure[host] = true
 	}
@@ -44,6 +55,48 @@ func (r *registry) isInsecure(ref name.Reference) bool {
 	return r.insecure[ref.Context().RegistryStr()]
 }
 
+// resolve asks for a tag's digest, each time anew: what was pushed before the
+// question counts.
+func (r *registry) resolve(ctx context.Context, tag name.Reference) (digest string, err error) {
+	repository := tag.Context().Name()
+	puller, err := r.puller(repository)
+	if err != nil {
+		return "", err
+	}
+	head, err := puller.Head(ctx, tag)
+	if err != nil {
+		// A puller keeps the error that it began with.
+		r.dropPuller(repository, puller)
+		return "", err
+	}
+	return head.Digest.String(), nil
+}
+
+func (r *registry) puller(repository string) (*remote.Puller, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if p, ok := r.pullers[repository]; ok {
+		return p, nil
+	}
+	p, err := remote.NewPuller()
+	if err != nil {
+		return nil, err
+	}
+	if len(r.pullers) >= mostPullers {
+		clear(r.pullers)
+	}
+	r.pullers[repository] = p
+	return p, nil
+}
+
+func (r *registry) dropPuller(repository string, failed *remote.Puller) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.pullers[repository] == failed {
+		delete(r.pullers, repository)
+	}
+}
+
 // Pull implements runtime.Runtime. The digest is the one that the registry answers
 // for the reference now; an image that is present under that digest is not fetched.
 func (p *Podman) Pull(ctx context.Context, ref string) (_ runtime.Image, err error) {
@@ -57,11 +110,9 @@ func (p *Podman) Pull(ctx context.Context, ref string) (_ runtime.Image, err err
 	if pinned, ok := parsed.(name.Digest); ok {
 		digest = pinned.DigestStr()
 	} else {
-		head, err := remote.Head(parsed, remote.WithContext(ctx))
-		if err != nil {
+		if digest, err = p.registry.resolve(ctx, parsed); err != nil {
 			return runtime.Image{}, pullError(ref, err)
 		}
-		digest = head.Digest.String()
 	}
 	exact := parsed.Context().Name() + "@" + digest
 	if id, ok := p.present(ctx, exact); ok {
@@ -77,14 +128,6 @@ func (p *Podman) Pull(ctx context.Context, ref string) (_ runtime.Image, err err
 			Err: errors.New("it was pulled, but is not among the local images")}
 	}
 	return runtime.Image{ID: id, Digest: digest, References: []string{exact}}, nil
-}
-
-func (p *Podman) present(ctx context.Context, exact string) (id string, ok bool) {
-	report, err := images.GetImage(ctx, exact, nil)
-	if err != nil || report.ImageData == nil {
-		return "", false
-	}
-	return report.ID, true
 }
 
 // pullError sorts what went wrong by what can be done about it.
@@ -152,6 +195,7 @@ func (p *Podman) Images(ctx context.Context) (_ []runtime.Image, err error) {
 func (p *Podman) RemoveImage(ctx context.Context, id string) (err error) {
 	ctx, end := p.call(ctx, "remove image", attribute.String("container.image.id", id))
 	defer end(&err)
+	p.images.forget(id)
 	_, errs := images.Remove(ctx, []string{id}, nil)
 	if err = errors.Join(errs...); err == nil {
 		return nil

@@ -84,11 +84,12 @@ type Podman struct {
 	connection context.Context
 
 	mu sync.Mutex
-	// ours is the containers known to be ours, by id, with their pool namespace;
-	// that is empty for those on the bridge.
-	ours map[string]string
+	// ours is the containers known to be ours, by id.
+	ours map[string]container
 	// creating holds containers' namespaces that List cannot know yet.
 	creating map[string]bool
+
+	images knownImages
 
 	bridgeMu   sync.Mutex
 	bridgeMade bool
@@ -158,7 +159,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Podman, error) {
 	return &Podman{
 		owner: cfg.Owner, network: networkOwner, root: root, run: run, bridge: "slipway", publish: cfg.PublishPorts, log: deps.Log, tracer: tracer, pool: deps.Namespaces,
 		platform: plat, service: svc, registry: newRegistry(cfg.InsecureRegistries), connection: connection,
-		ours: map[string]string{}, creating: map[string]bool{},
+		ours: map[string]container{}, creating: map[string]bool{},
 	}, nil
 }
 

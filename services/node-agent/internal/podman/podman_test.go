@@ -96,7 +96,7 @@ func (m *machine) otherOwner(owner string) *Podman {
 	return &Podman{
 		owner: owner, network: m.podman.network, root: m.podman.root, run: m.podman.run, bridge: m.podman.bridge, publish: m.podman.publish, log: m.podman.log, tracer: m.podman.tracer, pool: m.podman.pool,
 		platform: m.podman.platform, service: m.podman.service, registry: m.podman.registry,
-		connection: m.podman.connection, ours: map[string]string{}, creating: map[string]bool{},
+		connection: m.podman.connection, ours: map[string]container{}, creating: map[string]bool{},
 	}
 }
 

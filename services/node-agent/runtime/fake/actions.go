@@ -62,7 +62,7 @@ func (r *Runtime) Create(ctx context.Context, spec runtime.Spec) (string, error)
 	}
 	defer m.mu.Unlock()
 	if _, ok := m.images[spec.Image]; !ok {
-		return "", fmt.Errorf("image %s is not present", spec.Image)
+		return "", fmt.Errorf("%w: %s", runtime.ErrNoImage, spec.Image)
 	}
 	for _, c := range m.containers {
 		if c.Name != spec.Name {

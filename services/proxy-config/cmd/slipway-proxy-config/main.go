@@ -27,9 +27,11 @@ func main() {
 		if err != nil {
 			return err
 		}
+		events := jetstream.New(js, p.Log,
+			jetstream.WithTracer(p.Observer.Tracer("eventstore")), jetstream.WithMeter(p.Observer.Meter()))
 		s, err := proxyconfig.New(c.Config, proxyconfig.Deps{
-			Store: jetstream.New(js, p.Log, jetstream.WithTracer(p.Observer.Tracer("eventstore")), jetstream.WithMeter(p.Observer.Meter("eventstore"))), NATS: nc, JetStream: js,
-			Meter: p.Observer.Meter("proxy-config"), Tracer: p.Observer.Tracer("proxy-config"),
+			Store: events, NATS: nc, JetStream: js,
+			Meter: p.Observer.Meter(), Tracer: p.Observer.Tracer("proxy-config"),
 			Registry: p.Observer.Registry, Now: time.Now, Log: p.Log,
 		})
 		if err != nil {

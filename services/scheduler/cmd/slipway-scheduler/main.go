@@ -39,6 +39,8 @@ func main() {
 		if err != nil {
 			return err
 		}
+		events := jetstream.New(js, p.Log,
+			jetstream.WithTracer(p.Observer.Tracer("eventstore")), jetstream.WithMeter(p.Observer.Meter()))
 		pool, err := pgxpool.New(ctx, c.DatabaseURL)
 		if err != nil {
 			return err
@@ -56,10 +58,10 @@ func main() {
 			return err
 		}
 		s, err := scheduler.New(c.Config, scheduler.Deps{
-			Store: jetstream.New(js, p.Log, jetstream.WithTracer(p.Observer.Tracer("eventstore")), jetstream.WithMeter(p.Observer.Meter("eventstore"))),
+			Store: events,
 			NATS:  nc, JetStream: js, Pool: pool, Seal: seal.New(master, seal.NewKV(keys)),
 			Tiers: billingv1.NewTierServiceClient(tiers), Now: time.Now, Log: p.Log,
-			Metrics: p.Observer.Registry, Meter: p.Observer.Meter("scheduler"), Tracer: p.Observer.Tracer("scheduler"),
+			Metrics: p.Observer.Registry, Meter: p.Observer.Meter(), Tracer: p.Observer.Tracer("scheduler"),
 		})
 		if err != nil {
 			return err
