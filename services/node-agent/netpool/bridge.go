@@ -78,13 +78,13 @@ func makeNamespace(name string, bridge netlink.Link, addr, gateway netip.Addr, b
 		return fmt.Errorf("make the namespace %s: %w", name, err)
 	}
 	defer made.Close()
+	outside := vethName(bridge.Attrs().Name, addr)
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, destroyNamespace(name))
+			err = errors.Join(err, destroyNamespace(name, outside))
 		}
 	}()
 
-	outside := vethName(bridge.Attrs().Name, addr)
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MasterIndex = outside, bridge.Attrs().Index
 	if err := netlink.LinkAdd(&netlink.Veth{
@@ -132,9 +132,19 @@ func configureInside(ns netns.NsHandle, addr, gateway netip.Addr, bits int) erro
 	return nil
 }
 
-// destroyNamespace removes the name; the kernel drops the namespace and its
-// interface when the last process in it has ended.
-func destroyNamespace(name string) error {
+// destroyNamespace removes the namespace's interface and its name. The kernel drops
+// the namespace itself later, when the last process in it has ended; the interface
+// must not wait for that, or its address could not be used again.
+func destroyNamespace(name, veth string) error {
+	link, err := netlink.LinkByName(veth)
+	switch {
+	case err == nil:
+		if err := netlink.LinkDel(link); err != nil {
+			return fmt.Errorf("remove the interface %s: %w", veth, err)
+		}
+	case !errors.As(err, new(netlink.LinkNotFoundError)):
+		return fmt.Errorf("find the interface %s: %w", veth, err)
+	}
 	if err := netns.DeleteNamed(name); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("remove the namespace %s: %w", name, err)
 	}

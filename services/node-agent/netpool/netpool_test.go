@@ -107,7 +107,7 @@ func outside(t *testing.T) net.Listener {
 	}
 	t.Cleanup(func() {
 		made.Close()
-		if err := destroyNamespace(name); err != nil {
+		if err := destroyNamespace(name, "slptestout"); err != nil {
 			t.Error(err)
 		}
 	})

@@ -295,12 +295,15 @@ func (p *Pool) keepClean(ctx context.Context) {
 }
 
 func (p *Pool) destroyNow(name string) {
-	if err := destroyNamespace(name); err != nil {
+	addr, err := netip.ParseAddr(strings.TrimPrefix(name, p.prefix()))
+	if err != nil {
+		p.log.Warn("a network namespace has a name that is not the pool's", "namespace", name, "error", err)
+		return
+	}
+	if err := destroyNamespace(name, vethName(p.bridge.Attrs().Name, addr)); err != nil {
 		p.log.Warn("a network namespace could not be removed", "namespace", name, "error", err)
 	}
-	if addr, err := netip.ParseAddr(strings.TrimPrefix(name, p.prefix())); err == nil {
-		p.giveAddress(addr)
-	}
+	p.giveAddress(addr)
 }
 
 // Close stops filling and destroys what is ready but not leased. Leased namespaces,
