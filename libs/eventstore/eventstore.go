@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/slipway-paas/slipway/libs/subjects"
 )
@@ -56,6 +57,17 @@ type Recorded struct {
 	Sequence uint64
 }
 
+// NewUnreadable is the payload of an event that this program cannot read: its type
+// is not linked in, or its bytes are broken. The event keeps its place in the order,
+// so that expected sequences and checkpoints move past it; folds ignore it.
+func NewUnreadable() proto.Message { return &emptypb.Empty{} }
+
+// Readable reports whether the payload is the event's own.
+func (e Event) Readable() bool {
+	_, placeholder := e.Payload.(*emptypb.Empty)
+	return !placeholder
+}
+
 // Expected pairs a decision with the sequence of the last event of its aggregate
 // that the decision was made from; 0 for none yet.
 type Expected struct {
@@ -76,7 +88,8 @@ type Store interface {
 	// returns the first one's sequence. Errors: ErrUnavailable.
 	Record(ctx context.Context, e Event) (sequence uint64, err error)
 	// Load returns the aggregate's events with a sequence above after, in order.
-	// Every event acknowledged before the call is among them.
+	// Every event acknowledged before the call is among them; one that cannot be read
+	// has the payload NewUnreadable.
 	Load(ctx context.Context, a subjects.Aggregate, after uint64) ([]Recorded, error)
 	// LastSequence returns the sequence of the last event that matches the filter
 	// (a subject with wildcards), 0 when there is none.
@@ -84,7 +97,8 @@ type Store interface {
 	// Follow hands over, in order and in batches of at most 500, every event that
 	// matches one of the filters with a sequence above after, then goes on with new
 	// ones until ctx ends (then it returns nil) or handle fails (then that error).
-	// It survives reconnects. handle is never called concurrently. caughtUp, when
+	// It survives reconnects. An event that cannot be read has the payload
+	// NewUnreadable. handle is never called concurrently. caughtUp, when
 	// not nil, is called once, after handle has had all that was in the log when
 	// Follow began.
 	Follow(ctx context.Context, after uint64, handle func(context.Context, []Recorded) error, caughtUp func(), filters ...string) error

@@ -78,7 +78,11 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if e := r.Header.Get("Content-Encoding"); e != "" && !strings.EqualFold(e, "identity") {
 		return nil, unsupported("The body is compressed; send it without Content-Encoding.")
 	}
-	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	declared := r.Header.Get("Content-Type")
+	if declared == "" || declared == curlsOwn {
+		return body, nil
+	}
+	kind, params, err := mime.ParseMediaType(declared)
 	if err != nil || kind != "application/json" {
 		return nil, unsupported("The body must be JSON; send it with the header Content-Type: application/json.")
 	}
@@ -87,6 +91,10 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	}
 	return body, nil
 }
+
+// curlsOwn is what curl -d says of a body when it is told nothing. There is no form
+// here, and no cookie that a form could abuse, so it is read as the JSON that it is.
+const curlsOwn = "application/x-www-form-urlencoded"
 
 func unsupported(message string) *problem.Error {
 	return &problem.Error{Status: http.StatusUnsupportedMediaType, Code: "unsupported_media_type", Message: message}

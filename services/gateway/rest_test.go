@@ -167,7 +167,7 @@ func TestBadRequestsGetTheOneShapeOfErrors(t *testing.T) {
 		"garbage after":        {"POST", apps, `{"port":3} more`, nil, 400, "malformed_request"},
 		"a body to restart":    {"POST", apps + "/" + id + "/restart", `{"force":true}`, nil, 400, "malformed_request"},
 		"not JSON by name":     {"POST", apps, `{"port":3}`, []string{"Content-Type: text/plain"}, 415, "unsupported_media_type"},
-		"a form":               {"POST", apps, `port=3`, []string{"Content-Type: application/x-www-form-urlencoded"}, 415, "unsupported_media_type"},
+		"a form":               {"POST", apps, `port=3`, []string{"Content-Type: application/x-www-form-urlencoded"}, 400, "malformed_request"},
 		"compressed":           {"POST", apps, `{"port":3}`, []string{"Content-Encoding: gzip"}, 415, "unsupported_media_type"},
 		"too large":            {"POST", apps, big, nil, 413, "body_too_large"},
 		"too large to restart": {"POST", apps + "/" + id + "/restart", big, nil, 413, "body_too_large"},

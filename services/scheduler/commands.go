@@ -89,6 +89,10 @@ func (s *Service) handle(ctx context.Context, p *identityv1.Principal, id string
 		return deployment.State{}, fmt.Errorf("%T on deployment %s: %w", c, id, err)
 	}
 	s.deps.Log.InfoContext(ctx, "command taken", "command", rollout.CommandName(c), "deployment", id, "sequence", result.Sequence)
+	if _, created := c.(deployment.Create); created && result.Event != nil {
+		// Known at once, not when the log comes back: the next create counts it.
+		s.fleet.Apply(*result.Event)
+	}
 	return result.State, nil
 }
 

@@ -33,8 +33,13 @@ func (s *Service) create(ctx context.Context, p *identityv1.Principal, in *sched
 	} else if len(fields) > 0 {
 		return deployment.State{}, problem.Validation(fields)
 	}
-	if limit := int(tier.MaxDeployments); limit > 0 && s.fleet.Live(p.OperatorId, tier.Slug) >= limit {
-		return deployment.State{}, problem.Limit(fmt.Sprintf("Deployment limit reached: the tier %s allows %d. Destroy one first, or choose another tier.", tier.Slug, limit), 0)
+	if limit := int(tier.MaxDeployments); limit > 0 {
+		// Held until the new deployment counts, so that two at once do not both get in.
+		s.limits.Lock()
+		defer s.limits.Unlock()
+		if s.fleet.Live(p.OperatorId, tier.Slug) >= limit {
+			return deployment.State{}, problem.Limit(fmt.Sprintf("Deployment limit reached: the tier %s allows %d. Destroy one first, or choose another tier.", tier.Slug, limit), 0)
+		}
 	}
 	id := uuid.Must(uuid.NewV7()).String()
 	aggregate := subjects.Of(p.OrgId, subjects.Deployment, id)

@@ -11,6 +11,7 @@ import (
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	schedulerv1 "github.com/slipway-paas/slipway/gen/slipway/scheduler/v1"
 	"github.com/slipway-paas/slipway/libs/problem"
+	"github.com/slipway-paas/slipway/libs/projection"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/scheduler/deployment"
 	"github.com/slipway-paas/slipway/services/scheduler/readmodel"
@@ -155,6 +156,10 @@ func (s server) fresh(ctx context.Context, filter string) error {
 
 // answer keeps the insides of unexpected errors in the log.
 func (s server) answer(ctx context.Context, err error) error {
+	if projection.IsAway(err) {
+		s.deps.Log.WarnContext(ctx, "the database is away", "error", err)
+		return problem.Unavailable("The database is not answering; try again in a moment.", time.Second)
+	}
 	p := problem.From(err)
 	if p.Code == problem.CodeInternal {
 		s.deps.Log.ErrorContext(ctx, "a call failed", "error", err)

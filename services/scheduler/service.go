@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -75,6 +76,8 @@ type Service struct {
 	projection *projection.Runner
 	rows       readmodel.Rows
 	folded     atomic.Bool
+	// limits is held while a tier's limit is compared and used.
+	limits sync.Mutex
 }
 
 // New checks the configuration and wires the parts; nothing runs yet.

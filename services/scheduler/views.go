@@ -39,14 +39,15 @@ type sequenced interface {
 	GetSequence() uint64
 }
 
-// published remembers what one bucket holds, by deployment and key.
+// published remembers what one bucket holds, by deployment and key. Many deployments
+// are published at once, each by one at a time.
 type published[T sequenced] struct {
 	name   string
 	tracer trace.Tracer
 	bucket *view.View[T]
 	stamp  func(T, uint64)
 	mu     sync.Mutex
-	held   map[string]map[string]T
+	held   map[string]map[string]T // each inner map belongs to who publishes the deployment
 }
 
 // load reads what earlier runs have written.
@@ -76,8 +77,8 @@ func (p *published[T]) of(deploymentID string) map[string]T {
 // publish makes the bucket hold what is wanted for one deployment, and no more.
 func (p *published[T]) publish(ctx context.Context, deploymentID string, sequence uint64, wanted map[string]T) error {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	held := p.of(deploymentID)
+	p.mu.Unlock()
 	for key, value := range wanted {
 		if old, ok := held[key]; ok {
 			p.stamp(value, old.GetSequence())
@@ -107,7 +108,9 @@ func (p *published[T]) publish(ctx context.Context, deploymentID string, sequenc
 		delete(held, key)
 	}
 	if len(held) == 0 {
+		p.mu.Lock()
 		delete(p.held, deploymentID)
+		p.mu.Unlock()
 	}
 	return nil
 }

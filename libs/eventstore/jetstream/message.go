@@ -71,11 +71,15 @@ func expect(msg *nats.Msg, e eventstore.Expected) {
 	msg.Header[jetstream.ExpectedLastSubjSeqHeader] = []string{strconv.FormatUint(e.LastSequence, 10)}
 }
 
+// decode reads an event. With an error the event is still one to hand over, as
+// unreadable.
 func decode(subject string, header nats.Header, data []byte, sequence uint64) (eventstore.Recorded, error) {
-	failed := func(err error) (eventstore.Recorded, error) {
-		return eventstore.Recorded{}, fmt.Errorf("event %d (%s): %w", sequence, subject, err)
-	}
 	aggregate, _, err := subjects.ParseEvent(subject)
+	failed := func(err error) (eventstore.Recorded, error) {
+		return eventstore.Recorded{Sequence: sequence, Event: eventstore.Event{
+			Aggregate: aggregate, ID: header.Get(headerID), Payload: eventstore.NewUnreadable(),
+		}}, fmt.Errorf("event %d (%s): %w", sequence, subject, err)
+	}
 	if err != nil {
 		return failed(err)
 	}

@@ -30,7 +30,7 @@ type options struct {
 func WithTracer(t trace.Tracer) Option { return func(o *options) { o.tracer = t } }
 
 // WithMeter measures writes by operation and outcome, and counts the events that
-// Follow left out.
+// Follow could not read.
 func WithMeter(m metric.Meter) Option { return func(o *options) { o.meter = m } }
 
 // operation is a way to write.
@@ -89,7 +89,7 @@ func newInstruments(log *slog.Logger, opts []Option) *instruments {
 		metric.WithDescription("Time until the log acknowledged or refused a write, by operation and outcome."),
 		metric.WithExplicitBucketBoundaries(.0005, .001, .0025, .005, .01, .025, .05, .1, .25, 1, 5))
 	i.skipped, skippedErr = o.meter.Int64Counter("slipway.eventstore.skipped",
-		metric.WithDescription("Events that a follower left out because it cannot read them."))
+		metric.WithDescription("Events that a follower could not read."))
 	if err = errors.Join(err, skippedErr); err != nil {
 		log.Error("the event log's figures are not kept", "error", err)
 		return newInstruments(log, []Option{WithTracer(o.tracer)})

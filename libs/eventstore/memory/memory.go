@@ -50,7 +50,7 @@ func New() *Store {
 	}
 }
 
-// Skipped counts the events that Follow left out because their type is not known
+// Skipped counts the events that Follow could not read because their type is not known
 // to this program.
 func (s *Store) Skipped() uint64 { return s.skipped.Load() }
 
@@ -149,11 +149,7 @@ func (s *Store) Load(ctx context.Context, a subjects.Aggregate, after uint64) ([
 		if entry.event.Aggregate != a {
 			continue
 		}
-		r, err := entry.decode(first + uint64(i))
-		if err != nil {
-			return nil, fmt.Errorf("load %s: %w", a, err)
-		}
-		out = append(out, r)
+		out = append(out, entry.decode(first+uint64(i)))
 	}
 	return out, nil
 }
@@ -213,10 +209,9 @@ func (s *Store) batch(entries []stored, first uint64, filters []string) (batch [
 		if !matchesAny(filters, entry.subject) {
 			continue
 		}
-		r, err := entry.decode(first + uint64(i))
-		if err != nil {
+		r := entry.decode(first + uint64(i))
+		if !r.Readable() {
 			s.skipped.Add(1)
-			continue
 		}
 		batch = append(batch, r)
 	}
@@ -260,18 +255,18 @@ func encode(e eventstore.Event) (stored, error) {
 	return entry, nil
 }
 
-func (e stored) decode(sequence uint64) (eventstore.Recorded, error) {
+// decode gives what it cannot read as unreadable.
+func (e stored) decode(sequence uint64) eventstore.Recorded {
+	r := eventstore.Recorded{Event: e.event, Sequence: sequence}
+	r.Payload = eventstore.NewUnreadable()
 	kind, err := protoregistry.GlobalTypes.FindMessageByName(e.message)
 	if err != nil {
-		return eventstore.Recorded{}, fmt.Errorf("event %d has the type %s that this program does not know: %w", sequence, e.message, err)
+		return r
 	}
-	payload := kind.New().Interface()
-	if err := proto.Unmarshal(e.payload, payload); err != nil {
-		return eventstore.Recorded{}, fmt.Errorf("event %d: decode %s: %w", sequence, e.message, err)
+	if payload := kind.New().Interface(); proto.Unmarshal(e.payload, payload) == nil {
+		r.Payload = payload
 	}
-	r := eventstore.Recorded{Event: e.event, Sequence: sequence}
-	r.Payload = payload
-	return r, nil
+	return r
 }
 
 func key(e eventstore.Event) string { return e.Aggregate.Filter() + e.ID }

@@ -115,6 +115,9 @@ func (s *Streams) pump(ctx context.Context, batches <-chan []eventstore.Recorded
 			}
 		case batch := <-batches:
 			for _, rec := range batch {
+				if !rec.Readable() {
+					continue
+				}
 				event, err := Render(rec)
 				if err != nil {
 					return false, err

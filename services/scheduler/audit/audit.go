@@ -4,6 +4,7 @@ package audit
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -61,7 +62,7 @@ func Fold(before deployment.State, rec eventstore.Recorded) []Change {
 		return []Change{c}
 	case *deploymentv1.PlacementDeferred:
 		if c, ok := rollout(before, e.ReleaseId, rec.Time); ok {
-			c.Details = details(map[string]any{"waiting": e.Reason})
+			c.Details = details(map[string]any{"waiting": Clean(e.Reason)})
 			return []Change{c}
 		}
 	case *deploymentv1.DeploymentScheduled:
@@ -81,7 +82,12 @@ func Fold(before deployment.State, rec eventstore.Recorded) []Change {
 	case *deploymentv1.StopRequested:
 		return append(canceled(before, "stopped"), open(key("stop", rec), Stop, e.InitiatedBy))
 	case *deploymentv1.DestroyRequested:
-		return append(canceled(before, "destroyed"), open("destroy", Destroy, e.InitiatedBy))
+		changes := canceled(before, "destroyed")
+		if before.Intent == deployment.IntentStop {
+			changes = append(changes, Change{Key: intentKey("stop", before), Status: Failed,
+				Details: details(map[string]any{"code": "canceled", "reason": "The deployment was destroyed before the stop ended."})})
+		}
+		return append(changes, open("destroy", Destroy, e.InitiatedBy))
 	case *deploymentv1.DeploymentStopped:
 		return []Change{{Key: intentKey("stop", before), Status: Completed, Details: reason(e.Reason)}}
 	case *deploymentv1.DeploymentDestroyed:
@@ -120,7 +126,7 @@ func crashKey(instance string, attempt uint32) string {
 }
 
 func failed(r *deployment.Release, e *deploymentv1.ReleaseFailed, at time.Time) []Change {
-	d := map[string]any{"code": e.Code, "reason": e.Reason}
+	d := map[string]any{"code": e.Code, "reason": Clean(e.Reason)}
 	addEnd(d, e.ExitCode, e.OomKilled, e.LastLines)
 	c := Change{Key: rolloutKey(r.Release), Status: Failed, Details: details(d)}
 	if r.Number == 1 {
@@ -177,16 +183,19 @@ func addEnd(d map[string]any, exitCode *int32, oom bool, last []string) {
 func lines(in []string) []any {
 	out := make([]any, len(in))
 	for i, l := range in {
-		out[i] = l
+		out[i] = Clean(l)
 	}
 	return out
 }
+
+// Clean makes a text from outside fit for a row: PostgreSQL keeps no NUL.
+func Clean(s string) string { return strings.ReplaceAll(s, "\x00", "\uFFFD") }
 
 func reason(r string) *structpb.Struct {
 	if r == "" {
 		return nil
 	}
-	return details(map[string]any{"reason": r})
+	return details(map[string]any{"reason": Clean(r)})
 }
 
 // details makes the entry's JSON. A text that is not UTF-8 becomes a sentence

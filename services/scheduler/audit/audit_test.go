@@ -106,6 +106,8 @@ func TestStories(t *testing.T) {
 			[]string{"create completed by=app", "deploy failed by= code,reason", "stop started by=cli"}},
 		{"destroy", append(live(), &deploymentv1.DestroyRequested{InitiatedBy: "cli"}, &deploymentv1.DeploymentDestroyed{}),
 			[]string{"create completed by=app", "deploy completed by=", "destroy completed by=cli"}},
+		{"a destroy that overtakes a stop", append(live(), &deploymentv1.StopRequested{InitiatedBy: "cli"}, &deploymentv1.DestroyRequested{InitiatedBy: "cli"}),
+			[]string{"create completed by=app", "deploy completed by=", "stop failed by=cli code,reason", "destroy started by=cli"}},
 		{"a crash that gets well", append(append(live(), crashed(1)), back(2)...),
 			[]string{"create completed by=app", "deploy completed by=", "restart completed by= exit_code,last_lines,oom_killed,reason"}},
 		{"a crash loop", append(live(), crashed(1), back(2)[0], crashed(2)),

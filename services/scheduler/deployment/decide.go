@@ -15,6 +15,7 @@ import (
 const (
 	CodePlacementTimeout = "placement_timeout"
 	CodeImagePull        = "image_pull_failed"
+	CodeStartFailed      = "start_failed"
 	CodeStartTimeout     = "start_timeout"
 	CodeHealthTimeout    = "health_timeout"
 	CodeCrashed          = "crashed"

@@ -74,6 +74,10 @@ func started(release, instance string, attempt uint32) *deploymentv1.ContainerSt
 		ContainerId: fmt.Sprint(instance, attempt), Address: "10.0.0.2:3000", StartedAt: timestamppb.New(t0)}
 }
 
+func startFailed(attempt uint32) *deploymentv1.ContainerStartFailed {
+	return &deploymentv1.ContainerStartFailed{ReleaseId: "r1", InstanceId: "i1", Attempt: attempt, Reason: "no such file"}
+}
+
 func healthy(release, instance string, attempt uint32) *deploymentv1.InstanceHealthy {
 	return &deploymentv1.InstanceHealthy{ReleaseId: release, InstanceId: instance, Attempt: attempt}
 }
@@ -195,6 +199,7 @@ func TestAFirstReleaseThatFailsLeavesNothingBehind(t *testing.T) {
 		says   string
 	}{
 		{"the image is not there", []proto.Message{&deploymentv1.ImagePullFailed{ReleaseId: "r1", InstanceId: "i1", Image: "ghcr.io/a/b", Reason: "manifest unknown", Final: true}}, deployment.CodeImagePull, "Manifest unknown."},
+		{"it cannot be started", []proto.Message{startFailed(1), startFailed(2), startFailed(3)}, deployment.CodeStartFailed, "could not be started: No such file."},
 		{"it exits at once", []proto.Message{started("r1", "i1", 1), exited("r1", "i1", 1, false)}, deployment.CodeCrashed, "exited with code 3"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -158,8 +158,11 @@ func (s *State) instanceFact(rec eventstore.Recorded) {
 			s.Reason = reason + " It is tried again."
 		}
 	case *deploymentv1.ContainerStartFailed:
-		r.fail(&Failure{Code: CodeStartTimeout,
-			Reason: "The container could not be started: " + sentence(e.Reason)})
+		reason := "The container could not be started: " + sentence(e.Reason)
+		r.fail(&Failure{Code: CodeStartFailed, Reason: reason, Final: s.rollingOut(i) && e.Attempt >= startAttempts})
+		if s.rollingOut(i) {
+			s.Reason = reason + " It is tried again."
+		}
 	case *deploymentv1.ContainerStarted:
 		if e.Attempt < i.Attempt {
 			return

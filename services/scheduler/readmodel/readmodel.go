@@ -66,7 +66,9 @@ func (f *Folder) Apply(ctx context.Context, tx pgx.Tx, events []eventstore.Recor
 		changed[id] = deployment.Evolve(before, rec)
 	}
 	for _, s := range changed {
-		queueDeployment(batch, deployment.Summary(s))
+		if s.Exists() {
+			queueDeployment(batch, deployment.Summary(s))
+		}
 	}
 	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
 		return fmt.Errorf("writing rows: %w", err)
@@ -104,7 +106,7 @@ func queueDeployment(b *pgx.Batch, d *schedulerv1.Deployment) {
 		ON CONFLICT (id) DO UPDATE SET container_name=$6, container_image=$7, node_id=$8, status=$12, status_reason=$13,
 			health_status=$14, billing_status=$15, memory_limit_mb=$16, cpu_limit_millicores=$17, deployed_at=$19, stopped_at=$20, sequence=$21`,
 		d.Id, d.OrgId, d.OperatorId, d.AppId, d.TierId, d.ContainerName, d.ContainerImage, d.NodeId,
-		d.Subdomain, d.Host, d.CustomDomain, d.Status, d.StatusReason, d.HealthStatus, d.BillingStatus,
+		d.Subdomain, d.Host, d.CustomDomain, d.Status, audit.Clean(d.StatusReason), d.HealthStatus, d.BillingStatus,
 		int64(d.MemoryLimitMb), int64(d.CpuLimitMillicores), d.InsertedAt.AsTime(), nullable(d.DeployedAt), nullable(d.StoppedAt), int64(d.Sequence))
 }
 

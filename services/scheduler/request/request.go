@@ -4,6 +4,7 @@ package request
 
 import (
 	"fmt"
+	"net/netip"
 	"regexp"
 	"slices"
 	"sort"
@@ -110,6 +111,9 @@ func list(items []string) string {
 }
 
 func (r Rules) domain(domain string) string {
+	if _, err := netip.ParseAddr(domain); err == nil {
+		return "must be a domain name, not an address"
+	}
 	ascii, err := idna.Registration.ToASCII(domain)
 	switch {
 	case err != nil || ascii != domain || len(domain) > 253 || !strings.Contains(domain, "."):

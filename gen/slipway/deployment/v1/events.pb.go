@@ -756,8 +756,8 @@ func (x *DeploymentRunning) GetRetiredInstanceIds() []string {
 type ReleaseFailed struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	ReleaseId string                 `protobuf:"bytes,1,opt,name=release_id,json=releaseId,proto3" json:"release_id,omitempty"`
-	// code is stable: placement_timeout, image_pull_failed, start_timeout,
-	// health_timeout, crashed, superseded.
+	// code is stable: placement_timeout, image_pull_failed, start_failed,
+	// start_timeout, health_timeout, crashed.
 	Code   string `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"`
 	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	// last_lines are the container's last output lines, oldest first.
