@@ -45,13 +45,15 @@ run: setup build ## Start the platform in .slipway, deploy the sample app, keep 
 dev: setup build ## The same platform, each service its own process; Tiltfile does this with rebuilds.
 	@exec $(BIN)/slipway-dev
 
+# Each run anew (-count 1): Go's cache of results does not see Podman, PostgreSQL, bin/
+# or the README, which the tests use too.
 test: test-unit test-e2e ## Every test of every module.
 
 test-unit: setup
-	go test -timeout 5m $(UNIT)
+	go test -count 1 -timeout 5m $(UNIT)
 
 test-e2e: setup build
-	SLIPWAY_BIN=$(BIN) go test -timeout 8m ./e2e/...
+	SLIPWAY_BIN=$(BIN) go test -count 1 -timeout 8m ./e2e/...
 
 bench: setup build ## The figures, each beside its anchor measured in the same run.
 	@deployments/standalone/setup.sh wrk

@@ -63,10 +63,10 @@ func New(c Config, d Deps) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
+	view := statusview.New(d.Store)
 	s := &Service{
-		config: c, deps: d,
-		view:    statusview.New(d.Store),
-		streams: events.NewStreams(d.Store, c.MaxStreamsPerOperator, c.MaxStreams, c.Heartbeat),
+		config: c, deps: d, view: view,
+		streams: events.NewStreams(d.Store, c.MaxStreamsPerOperator, c.MaxStreams, c.Heartbeat, view.Wrote),
 		guard:   authn.NewGuard(d.Authenticator),
 	}
 	deploy := &deployServer{scheduler: d.Scheduler, tiers: d.Tiers, view: s.view, streams: s.streams, log: d.Log}

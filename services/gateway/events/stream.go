@@ -22,6 +22,7 @@ type Streams struct {
 	perOperator int
 	total       int
 	heartbeat   time.Duration
+	told        func(id string, sequence uint64)
 
 	closing chan struct{}
 	close   func()
@@ -32,11 +33,12 @@ type Streams struct {
 }
 
 // NewStreams makes Streams that allow so many streams to one operator and in
-// total, and beat when nothing happened for that long.
-func NewStreams(store eventstore.Store, perOperator, total int, heartbeat time.Duration) *Streams {
+// total, and beat when nothing happened for that long. told is called before a
+// client learns of an event: what it reads then must not be older.
+func NewStreams(store eventstore.Store, perOperator, total int, heartbeat time.Duration, told func(id string, sequence uint64)) *Streams {
 	closing := make(chan struct{})
 	return &Streams{
-		store: store, perOperator: perOperator, total: total, heartbeat: heartbeat,
+		store: store, perOperator: perOperator, total: total, heartbeat: heartbeat, told: told,
 		closing: closing, close: sync.OnceFunc(func() { close(closing) }), open: map[string]int{},
 	}
 }
@@ -122,6 +124,7 @@ func (s *Streams) pump(ctx context.Context, batches <-chan []eventstore.Recorded
 				if err != nil {
 					return false, err
 				}
+				s.told(rec.Aggregate.ID, rec.Sequence)
 				if err := sink.Send(event); err != nil {
 					return false, err
 				}

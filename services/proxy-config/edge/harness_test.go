@@ -129,10 +129,11 @@ func (c *control) rebuild() {
 	if err := js.DeleteKeyValue(c.t.Context(), subjects.BucketRoutes); err != nil {
 		c.t.Fatal(err)
 	}
-	c.routes, err = js.CreateKeyValue(c.t.Context(), jetstream.KeyValueConfig{Bucket: subjects.BucketRoutes, History: 1})
-	if err != nil {
-		c.t.Fatal(err)
-	}
+	// The server may still be removing the old bucket's files.
+	eventually(c.t, "the bucket is made anew", func() bool {
+		c.routes, err = js.CreateKeyValue(c.t.Context(), jetstream.KeyValueConfig{Bucket: subjects.BucketRoutes, History: 1})
+		return err == nil
+	})
 }
 
 // put writes a route and returns its revision.
