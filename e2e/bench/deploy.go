@@ -16,9 +16,11 @@ import (
 const (
 	appPort = "8080"
 	tier    = "buddo-starter"
-	// atOnce is how many starts are under way together, batch how many are measured.
+	// atOnce is how many starts are under way together, batch how many are measured,
+	// rounds how often.
 	atOnce = 8
 	batch  = 32
+	rounds = 3
 )
 
 // starterLimits are the tier's, for Podman alone.
@@ -49,7 +51,7 @@ func newApps(ctx context.Context, s *stack.Stack) (*apps, error) {
 }
 
 // deploy asks for an app and waits for its first 200 through the edge.
-func (a *apps) deploy(ctx context.Context) (subdomain string, took time.Duration, err error) {
+func (a *apps) deploy(ctx context.Context, every time.Duration) (subdomain string, took time.Duration, err error) {
 	a.mu.Lock()
 	a.next++
 	subdomain = fmt.Sprintf("bench-%d", a.next)
@@ -67,7 +69,7 @@ func (a *apps) deploy(ctx context.Context) (subdomain string, took time.Duration
 	a.mu.Lock()
 	a.live[subdomain] = id
 	a.mu.Unlock()
-	if err := first200(ctx, a.http, a.s.Edge+"/", a.s.Host(subdomain)); err != nil {
+	if err := first200(ctx, a.http, a.s.Edge+"/", a.s.Host(subdomain), every); err != nil {
 		return subdomain, 0, err
 	}
 	return subdomain, time.Since(began), nil
@@ -160,7 +162,7 @@ func oneByOne(ctx context.Context, a *apps, alone *anchor, runs int) (ours, thei
 	var mine, podmans []time.Duration
 	where := &steps{took: map[string][]time.Duration{}}
 	for i := range runs + 1 {
-		subdomain, took, err := a.deploy(ctx)
+		subdomain, took, err := a.deploy(ctx, askEvery)
 		if err != nil {
 			return ours, theirs, err
 		}
@@ -188,30 +190,43 @@ func oneByOne(ctx context.Context, a *apps, alone *anchor, runs int) (ours, thei
 	return spreadOf(mine), spreadOf(podmans), nil
 }
 
+// manyAtOnce measures batches alternately, so that both meet the same machine, and
+// returns the median rates.
 func manyAtOnce(ctx context.Context, a *apps, alone *anchor) (ours, theirs float64, err error) {
-	ours, err = a.startsPerSecond(ctx)
-	if err != nil {
-		return 0, 0, err
+	var mine, podmans []float64
+	for range rounds {
+		rate, err := a.batch(ctx)
+		if err != nil {
+			return 0, 0, err
+		}
+		aloneRate, err := alone.batch(ctx)
+		if err != nil {
+			return 0, 0, err
+		}
+		mine, podmans = append(mine, rate), append(podmans, aloneRate)
 	}
-	took, err := inParallel(ctx, batch, func(ctx context.Context, i int) error {
-		_, err := alone.deploy(ctx, fmt.Sprintf("many-%d", i), starterLimits())
-		return err
-	})
-	if err != nil {
-		return 0, 0, err
-	}
-	_, err = inParallel(ctx, batch, func(ctx context.Context, i int) error {
-		return alone.remove(ctx, fmt.Sprintf("many-%d", i))
-	})
-	return ours, batch / took.Seconds(), err
+	return middle(mine), middle(podmans), nil
 }
 
-// startsPerSecond deploys a batch, atOnce together, and takes it away again.
+// startsPerSecond is the median of some batches.
 func (a *apps) startsPerSecond(ctx context.Context) (float64, error) {
+	var rates []float64
+	for range rounds {
+		rate, err := a.batch(ctx)
+		if err != nil {
+			return 0, err
+		}
+		rates = append(rates, rate)
+	}
+	return middle(rates), nil
+}
+
+// batch deploys, atOnce together, takes all away again and returns the starts per second.
+func (a *apps) batch(ctx context.Context) (float64, error) {
 	names := make([]string, batch)
 	took, err := inParallel(ctx, batch, func(ctx context.Context, i int) error {
 		var err error
-		names[i], _, err = a.deploy(ctx)
+		names[i], _, err = a.deploy(ctx, askEveryAtOnce)
 		return err
 	})
 	if err != nil {
@@ -254,7 +269,7 @@ func manySection(ctx context.Context, b *bench) (err error) {
 	running := 0
 	for _, n := range b.many {
 		if _, err := inParallel(ctx, n-running, func(ctx context.Context, _ int) error {
-			_, _, err := a.deploy(ctx)
+			_, _, err := a.deploy(ctx, askEveryAtOnce)
 			return err
 		}); err != nil {
 			return fmt.Errorf("fill up to %d apps: %w", n, err)

@@ -21,6 +21,11 @@ func spreadOf(durations []time.Duration) spread {
 	return spread{median: at(0.5), p95: at(0.95)}
 }
 
+func middle(figures []float64) float64 {
+	sorted := slices.Sorted(slices.Values(figures))
+	return sorted[len(sorted)/2]
+}
+
 func (s spread) String() string { return fmt.Sprintf("median %s, p95 %s", ms(s.median), ms(s.p95)) }
 
 func ms(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000) }

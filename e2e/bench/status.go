@@ -27,7 +27,7 @@ func statusSection(ctx context.Context, b *bench) (err error) {
 	if err != nil {
 		return err
 	}
-	subdomain, _, err := a.deploy(ctx)
+	subdomain, _, err := a.deploy(ctx, askEvery)
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,9 @@ package nodeagent
 
 import (
 	"context"
+	"hash/fnv"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -11,23 +13,35 @@ import (
 )
 
 const (
-	// factsWaiting bounds the facts that could not be recorded yet; when it is
+	// factLanes is how many facts are recorded at once, each lane's one after the other.
+	factLanes = 8
+	// factsWaiting bounds each lane's facts that could not be recorded yet; when it is
 	// reached the agent waits rather than act unrecorded.
-	factsWaiting = 1024
+	factsWaiting = 128
 	flushTime    = 3 * time.Second
 )
 
-// factQueue records facts one after the other, in the order they were seen, each
-// until it is taken.
+// factQueue records the facts of one deployment one after the other, in the order
+// they were seen, each until it is taken.
 type factQueue struct {
 	store   Facts
 	log     *slog.Logger
 	metrics *metrics
-	waiting chan eventstore.Event
+	lanes   [factLanes]chan eventstore.Event
 }
 
 func newFactQueue(store Facts, log *slog.Logger, m *metrics) *factQueue {
-	return &factQueue{store: store, log: log, metrics: m, waiting: make(chan eventstore.Event, factsWaiting)}
+	q := &factQueue{store: store, log: log, metrics: m}
+	for n := range q.lanes {
+		q.lanes[n] = make(chan eventstore.Event, factsWaiting)
+	}
+	return q
+}
+
+func (q *factQueue) lane(e eventstore.Event) chan eventstore.Event {
+	sum := fnv.New32a()
+	_, _ = sum.Write([]byte(e.Aggregate.ID)) // a hash takes everything
+	return q.lanes[sum.Sum32()%factLanes]
 }
 
 // record queues a fact; it fails only when ctx ends first. A fact that no log can take
@@ -39,7 +53,7 @@ func (q *factQueue) record(ctx context.Context, e eventstore.Event) error {
 		return nil
 	}
 	select {
-	case q.waiting <- e:
+	case q.lane(e) <- e:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -47,15 +61,25 @@ func (q *factQueue) record(ctx context.Context, e eventstore.Event) error {
 }
 
 func (q *factQueue) run(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case e := <-q.waiting:
-			// A fact in hand is recorded even as ctx ends, within the flush's time.
-			q.untilRecorded(ctx, e)
+	q.eachLane(func(lane <-chan eventstore.Event) {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case e := <-lane:
+				// A fact in hand is recorded even as ctx ends, within the flush's time.
+				q.untilRecorded(ctx, e)
+			}
 		}
+	})
+}
+
+func (q *factQueue) eachLane(work func(<-chan eventstore.Event)) {
+	var lanes sync.WaitGroup
+	for _, lane := range q.lanes {
+		lanes.Go(func() { work(lane) })
 	}
+	lanes.Wait()
 }
 
 func (q *factQueue) untilRecorded(ctx context.Context, e eventstore.Event) {
@@ -85,12 +109,14 @@ func (q *factQueue) untilRecorded(ctx context.Context, e eventstore.Event) {
 func (q *factQueue) flush() {
 	ctx, cancel := context.WithTimeout(context.Background(), flushTime)
 	defer cancel()
-	for ctx.Err() == nil {
-		select {
-		case e := <-q.waiting:
-			q.untilRecorded(ctx, e)
-		default:
-			return
+	q.eachLane(func(lane <-chan eventstore.Event) {
+		for ctx.Err() == nil {
+			select {
+			case e := <-lane:
+				q.untilRecorded(ctx, e)
+			default:
+				return
+			}
 		}
-	}
+	})
 }

@@ -79,17 +79,9 @@ func (s *Service) look(ctx context.Context, i *instance) (time.Duration, error) 
 	if want != nil {
 		ctx = observe.WithTraceParent(ctx, want.GetTraceParent())
 	}
-	var c *runtime.Container
-	if containerID != "" {
-		found, err := s.deps.Runtime.Inspect(ctx, containerID)
-		switch {
-		case errors.Is(err, runtime.ErrNotFound):
-			s.setContainer(i, "")
-		case err != nil:
-			return 0, err
-		default:
-			c = &found
-		}
+	c, err := s.inspect(ctx, i, containerID)
+	if err != nil {
+		return 0, err
 	}
 	switch want.GetDesiredState() {
 	case nodev1.DesiredState_DESIRED_STATE_RUNNING:
@@ -105,10 +97,48 @@ func (s *Service) look(ctx context.Context, i *instance) (time.Duration, error) 
 	return 0, s.unwanted(ctx, i, c)
 }
 
-func (s *Service) setContainer(i *instance, id string) {
+// inspect returns the instance's container, nil for none. One that was seen to run
+// and of which nothing was heard since runs still: most looks follow from a wish that
+// changed, and asking the runtime would hold up those that start containers.
+func (s *Service) inspect(ctx context.Context, i *instance, id string) (*runtime.Container, error) {
+	if id == "" {
+		return nil, nil
+	}
+	s.mu.Lock()
+	running, happened := i.running, i.happened
+	s.mu.Unlock()
+	if running != nil && running.ID == id {
+		return running, nil
+	}
+	c, err := s.deps.Runtime.Inspect(ctx, id)
+	switch {
+	case errors.Is(err, runtime.ErrNotFound):
+		s.setContainer(i, "")
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	s.sawRunning(i, c, happened)
+	return &c, nil
+}
+
+// sawRunning remembers a container that runs, unless something was heard of it since
+// happened was read.
+func (s *Service) sawRunning(i *instance, c runtime.Container, happened int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.State == runtime.StateRunning && i.container == c.ID && i.happened == happened {
+		i.running = &c
+	}
+}
+
+// setContainer returns what to give sawRunning when that container runs.
+func (s *Service) setContainer(i *instance, id string) (happened int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	i.container = id
+	i.unsure()
+	return i.happened
 }
 
 // drain lets requests finish before the instance goes.

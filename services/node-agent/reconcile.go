@@ -20,6 +20,10 @@ type instance struct {
 	id        string
 	want      *nodev1.DesiredInstance // nil: no wish
 	container string                  // id; empty: none known
+	// running is the container as it was last seen to run; nil when something may have
+	// happened to it since. happened counts what was heard of it.
+	running  *runtime.Container
+	happened int
 
 	dirty     bool // look again
 	busy      bool // a worker looks
@@ -109,6 +113,12 @@ func (s *Service) poke(i *instance) {
 	s.workers.Go(func() { s.work(ctx, i) })
 }
 
+// unsure has the instance's container inspected when it is looked at next.
+func (i *instance) unsure() {
+	i.running = nil
+	i.happened++
+}
+
 // The preceding need s.mu.
 
 const (
@@ -140,6 +150,7 @@ func (s *Service) work(ctx context.Context, i *instance) {
 			i.failures = 0
 		case ctx.Err() == nil && !errors.Is(err, context.Canceled):
 			i.failures++
+			i.unsure()
 			again = min(errorPauseFirst<<min(i.failures-1, 10), errorPauseMost)
 			s.metrics.errors.Inc()
 			s.deps.Log.WarnContext(ctx, "looking again at an instance", "instance", i.id, "error", err, "in", again)
@@ -223,6 +234,7 @@ func (s *Service) happened(e runtime.Event) {
 	defer s.mu.Unlock()
 	// A start is our own doing.
 	if i := s.instances[e.Labels[runtime.LabelInstance]]; i != nil && e.Type != runtime.EventStarted {
+		i.unsure()
 		s.poke(i)
 	}
 }
@@ -285,6 +297,7 @@ func (s *Service) list(ctx context.Context) error {
 		running := present[id].State == runtime.StateRunning
 		wanted := i.want.GetDesiredState() == nodev1.DesiredState_DESIRED_STATE_RUNNING
 		if first || running != wanted || present[id].ID != i.container {
+			i.unsure()
 			s.poke(i)
 		}
 	}

@@ -207,7 +207,7 @@ func (s *Service) makeContainer(ctx context.Context, i *instance, want *nodev1.D
 	if err != nil {
 		return s.couldNotStart(ctx, i, want, began, err)
 	}
-	s.setContainer(i, id)
+	happened := s.setContainer(i, id)
 	started, err := s.deps.Runtime.Start(ctx, id)
 	if err != nil {
 		after, err := s.couldNotStart(ctx, i, want, began, err)
@@ -218,9 +218,12 @@ func (s *Service) makeContainer(ctx context.Context, i *instance, want *nodev1.D
 	}
 	s.metrics.starts.WithLabelValues("started").Observe(time.Since(began).Seconds())
 	s.deps.Log.InfoContext(ctx, "started an instance", "instance", i.id, "container", id, "address", started.Address, "attempt", m.next.attempt)
-	return 0, s.sayStarted(ctx, i, want, runtime.Container{
-		ID: id, Address: started.Address, StartedAt: started.StartedAt, Labels: s.labels(want, m.next),
-	})
+	c := runtime.Container{
+		ID: id, Name: want.GetContainerName(), ImageID: m.image, State: runtime.StateRunning,
+		Address: started.Address, StartedAt: started.StartedAt, Labels: s.labels(want, m.next),
+	}
+	s.sawRunning(i, c, happened)
+	return 0, s.sayStarted(ctx, i, want, c)
 }
 
 // couldNotStart tells a runtime that does not answer, which says nothing of the

@@ -77,6 +77,9 @@ func New(cfg Config, log *slog.Logger) (*Pool, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("network namespaces made ahead need root")
 	}
+	if err := shareDirectory(namespaceDir); err != nil {
+		return nil, err
+	}
 	name := BridgeName(bridgePrefix, cfg.Owner)
 	subnet := cfg.Subnet
 	if !subnet.IsValid() {

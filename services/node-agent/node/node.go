@@ -186,7 +186,7 @@ func Purge(ctx context.Context, cfg Config, log *slog.Logger) error {
 	for _, c := range containers {
 		errs = append(errs, n.podman.Remove(ctx, c.ID))
 	}
-	errs = append(errs, n.podman.RemoveBridge(ctx))
+	errs = append(errs, n.podman.RemoveImages(ctx), n.podman.RemoveBridge(ctx))
 	n.podman.Close()
 	if n.pool != nil {
 		n.pool.Retain(nil, time.Now())

@@ -111,7 +111,8 @@ type Spec struct {
 // Started says where a container that was just started can be reached.
 type Started struct {
 	// Address is host:port, reachable from this machine.
-	Address   string
+	Address string
+	// StartedAt may be a little later than what Inspect says.
 	StartedAt time.Time
 }
 

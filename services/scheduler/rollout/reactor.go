@@ -15,9 +15,9 @@ import (
 	"github.com/google/uuid"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/proto"
 
-	deploymentv1 "github.com/slipway-paas/slipway/gen/slipway/deployment/v1"
 	"github.com/slipway-paas/slipway/libs/eventstore"
 	"github.com/slipway-paas/slipway/libs/observe"
 	"github.com/slipway-paas/slipway/libs/subjects"
@@ -26,8 +26,13 @@ import (
 	"github.com/slipway-paas/slipway/services/scheduler/placement"
 )
 
-// retryAfter is how long a step that could not be carried out waits.
-const retryAfter = time.Second
+const (
+	// retryAfter is how long a step that could not be carried out waits.
+	retryAfter = time.Second
+	// atOnce is how many deployments are carried forward at once: most of a step is
+	// waiting for the log's disk.
+	atOnce = 16
+)
 
 // Nodes are those alive now.
 type Nodes interface{ Live() []placement.Node }
@@ -62,16 +67,19 @@ type Deps struct {
 	Figures Figures
 }
 
-// Reactor is the rollout process of all deployments.
+// Reactor is the rollout process of all deployments. It takes many at once, but each
+// deployment's steps one after the other.
 type Reactor struct {
 	Deps
+	placing *placing
+	// kick says that deployments are dirty, rearm that there is something to wait for.
+	kick, rearm chan struct{}
+
 	mu sync.Mutex
 	// dirty deployments have changed since they were last looked at.
 	dirty map[string]bool
-	kick  chan struct{}
-
-	// The rest belongs to the loop's goroutine.
-
+	// busy deployments are looked at now.
+	busy map[string]bool
 	// appended is the sequence of our own last decision, until it is folded.
 	appended map[string]uint64
 	// wake is when time alone makes a deployment due.
@@ -88,7 +96,9 @@ func New(d Deps) *Reactor {
 	if d.Figures == nil {
 		d.Figures = NoFigures{}
 	}
-	return &Reactor{Deps: d, dirty: map[string]bool{}, kick: make(chan struct{}, 1),
+	return &Reactor{Deps: d, kick: make(chan struct{}, 1), rearm: make(chan struct{}, 1),
+		placing: &placing{fleet: d.Fleet, nodes: d.Nodes, unseen: map[string]placed{}},
+		dirty:   map[string]bool{}, busy: map[string]bool{},
 		appended: map[string]uint64{}, wake: map[string]time.Time{}, homeless: map[string]bool{}}
 }
 
@@ -99,15 +109,15 @@ func (r *Reactor) Changed(ids ...string) {
 		r.dirty[id] = true
 	}
 	r.mu.Unlock()
-	r.poke()
+	poke(r.kick)
 }
 
 // NodesChanged says that room may have come or gone.
-func (r *Reactor) NodesChanged() { r.poke() }
+func (r *Reactor) NodesChanged() { poke(r.kick) }
 
-func (r *Reactor) poke() {
+func poke(c chan struct{}) {
 	select {
-	case r.kick <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -117,19 +127,26 @@ func (r *Reactor) poke() {
 func (r *Reactor) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	var steps errgroup.Group
+	steps.SetLimit(atOnce)
+	defer func() { _ = steps.Wait() }() // a step's failure is its own
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-r.rearm:
 		case <-r.kick:
+			r.work(ctx, &steps)
 		case <-timer.C:
+			r.work(ctx, &steps)
 		}
-		r.work(ctx)
 		timer.Reset(r.untilNextWake())
 	}
 }
 
 func (r *Reactor) untilNextWake() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	next := time.Hour
 	now := r.Now()
 	for _, at := range r.wake {
@@ -138,11 +155,26 @@ func (r *Reactor) untilNextWake() time.Duration {
 	return max(next, 0)
 }
 
-func (r *Reactor) work(ctx context.Context) {
+// work has every deployment looked at that is due.
+func (r *Reactor) work(ctx context.Context, steps *errgroup.Group) {
+	for id := range r.takeDue() {
+		if ctx.Err() != nil {
+			return
+		}
+		steps.Go(func() error {
+			r.carryForward(ctx, id)
+			return nil
+		})
+	}
+}
+
+// takeDue returns the due deployments, busy from here on. Those that are so already
+// become dirty: who looks at them looks again.
+func (r *Reactor) takeDue() map[string]bool {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	due := r.dirty
 	r.dirty = map[string]bool{}
-	r.mu.Unlock()
 	now := r.Now()
 	for id, at := range r.wake {
 		if !now.Before(at) {
@@ -154,14 +186,41 @@ func (r *Reactor) work(ctx context.Context) {
 		due[id] = true
 	}
 	for id := range due {
-		if ctx.Err() != nil {
+		if r.busy[id] {
+			r.dirty[id] = true
+			delete(due, id)
+			continue
+		}
+		r.busy[id] = true
+	}
+	return due
+}
+
+// carryForward takes a deployment's steps until nothing about it is new.
+func (r *Reactor) carryForward(ctx context.Context, id string) {
+	defer poke(r.rearm)
+	for {
+		err := r.step(ctx, id)
+		if err != nil && ctx.Err() == nil {
+			r.Log.WarnContext(ctx, "a deployment could not be carried forward; trying again", "deployment", id, "error", err)
+			r.placing.settled(id)
+			r.lookAgain(id, r.Now().Add(retryAfter))
+		}
+		r.mu.Lock()
+		if !r.dirty[id] || ctx.Err() != nil {
+			delete(r.busy, id)
+			r.mu.Unlock()
 			return
 		}
-		if err := r.step(ctx, id); err != nil && ctx.Err() == nil {
-			r.Log.WarnContext(ctx, "a deployment could not be carried forward; trying again", "deployment", id, "error", err)
-			r.wake[id] = r.Now().Add(retryAfter)
-		}
+		delete(r.dirty, id)
+		r.mu.Unlock()
 	}
+}
+
+func (r *Reactor) lookAgain(id string, at time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.wake[id] = at
 }
 
 func (r *Reactor) step(ctx context.Context, id string) error {
@@ -174,15 +233,14 @@ func (r *Reactor) step(ctx context.Context, id string) error {
 	if err := r.Views.Publish(ctx, s); err != nil {
 		return fmt.Errorf("publishing what nodes must run: %w", err)
 	}
-	if s.Sequence < r.appended[id] {
+	if !r.upToDate(s) {
 		return nil
 	}
-	delete(r.appended, id)
-	delete(r.homeless, id)
+	r.placing.settled(id)
 	now := r.Now()
 	step := deployment.Advance(s, now)
 	if !step.Wake.IsZero() {
-		r.wake[id] = step.Wake
+		r.lookAgain(id, step.Wake)
 	}
 	command := step.Command
 	if step.NeedsPlacement {
@@ -196,6 +254,18 @@ func (r *Reactor) step(ctx context.Context, id string) error {
 	return observe.Failed(span, r.carryOut(ctx, s, command, now))
 }
 
+// upToDate is false while the last decision of our own is not folded.
+func (r *Reactor) upToDate(s deployment.State) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s.Sequence < r.appended[s.ID] {
+		return false
+	}
+	delete(r.appended, s.ID)
+	delete(r.homeless, s.ID)
+	return true
+}
+
 func (r *Reactor) carryOut(ctx context.Context, s deployment.State, c deployment.Command, now time.Time) error {
 	if _, destroyed := c.(deployment.MarkDestroyed); destroyed {
 		if err := r.Keys.Destroy(ctx, subjects.Of(s.Org, subjects.Deployment, s.ID)); err != nil {
@@ -205,17 +275,15 @@ func (r *Reactor) carryOut(ctx context.Context, s deployment.State, c deployment
 	return r.append(ctx, s, c, now)
 }
 
-// place plans for the release that waits, on the nodes alive now.
+// place plans for the release that waits; without room it waits on.
 func (r *Reactor) place(s deployment.State) deployment.Command {
-	request := placement.Request{MemoryMB: s.Tier.GetMemoryLimitMb(), CPUMillicores: s.Tier.GetCpuLimitMillicores()}
-	nodes, reason := placement.Plan(r.Nodes.Live(), r.Fleet.Used(), request, 1)
-	if reason != "" {
+	command := r.placing.plan(s)
+	if _, deferred := command.(deployment.Defer); deferred {
+		r.mu.Lock()
+		defer r.mu.Unlock()
 		r.homeless[s.ID] = true
-		return deployment.Defer{ReleaseID: s.Next.Id, Reason: reason}
 	}
-	return deployment.Schedule{ReleaseID: s.Next.Id, Placements: []*deploymentv1.Placement{{
-		InstanceId: uuid.Must(uuid.NewV7()).String(), NodeId: nodes[0], ContainerName: s.Next.ContainerName,
-	}}}
+	return command
 }
 
 func (r *Reactor) append(ctx context.Context, s deployment.State, c deployment.Command, now time.Time) error {
@@ -237,13 +305,16 @@ func (r *Reactor) append(ctx context.Context, s deployment.State, c deployment.C
 	if errors.Is(err, eventstore.ErrConflict) {
 		// What came first is on its way to us and makes the deployment dirty again,
 		// unless it is a claim's.
-		r.wake[s.ID] = r.Now().Add(retryAfter)
+		r.placing.settled(s.ID)
+		r.lookAgain(s.ID, r.Now().Add(retryAfter))
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("appending %T: %w", decision, err)
 	}
+	r.mu.Lock()
 	r.appended[s.ID] = sequence
+	r.mu.Unlock()
 	r.ended(s, c, now)
 	r.Log.InfoContext(ctx, "decided", "command", CommandName(c), "deployment", s.ID, "sequence", sequence)
 	return nil

@@ -91,19 +91,30 @@ func start(t *testing.T, nodes ...placement.Node) *world {
 
 func (w *world) record(id string, payload proto.Message) {
 	w.t.Helper()
+	w.append(id, payload)
+	synctest.Wait()
+}
+
+// append records without waiting for what follows.
+func (w *world) append(id string, payload proto.Message) {
+	w.t.Helper()
 	_, err := w.store.Record(context.Background(), eventstore.Event{Aggregate: subjects.Of("acme", subjects.Deployment, id),
 		ID: fmt.Sprintf("%s-%T-%d", id, payload, time.Now().UnixNano()), Payload: payload, Time: time.Now(), Source: "test"})
 	if err != nil {
 		w.t.Fatalf("recording: %v", err)
 	}
-	synctest.Wait()
 }
 
 func (w *world) create(id string, memoryMB uint32) {
+	w.t.Helper()
+	w.record(id, requested(id, memoryMB))
+}
+
+func requested(id string, memoryMB uint32) *deploymentv1.DeploymentRequested {
 	minute := durationpb.New(time.Minute)
-	w.record(id, &deploymentv1.DeploymentRequested{DeploymentId: id, OrgId: "acme", Tier: &deploymentv1.Tier{MemoryLimitMb: memoryMB, CpuLimitMillicores: 100},
+	return &deploymentv1.DeploymentRequested{DeploymentId: id, OrgId: "acme", Tier: &deploymentv1.Tier{MemoryLimitMb: memoryMB, CpuLimitMillicores: 100},
 		Release: &deploymentv1.Release{Id: "r-" + id, Number: 1, Port: 3000, ContainerName: id,
-			Deadlines: &deploymentv1.Deadlines{Placement: durationpb.New(time.Hour), Start: minute, Healthy: minute, Stop: minute}}})
+			Deadlines: &deploymentv1.Deadlines{Placement: durationpb.New(time.Hour), Start: minute, Healthy: minute, Stop: minute}}}
 }
 
 // events are the names of the deployment's events so far.
@@ -172,6 +183,26 @@ func TestWhatFitsNowhereWaitsAndIsPlacedWhenRoomComes(t *testing.T) {
 		w.saw("small", "DeploymentRequested", "PlacementDeferred", "DeploymentScheduled")
 		if i := w.instance("small"); i.Node != "n2" {
 			t.Fatalf("placed on %s", i.Node)
+		}
+	})
+}
+
+func TestNoRoomIsGivenAwayTwiceWhenManyComeAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t, node)
+		const all, fit = 12, 3
+		for n := range all {
+			w.append(fmt.Sprintf("d%d", n), requested(fmt.Sprintf("d%d", n), 300))
+		}
+		synctest.Wait()
+		placed := 0
+		for n := range all {
+			if slices.Contains(w.events(fmt.Sprintf("d%d", n)), "DeploymentScheduled") {
+				placed++
+			}
+		}
+		if placed != fit {
+			t.Fatalf("%d deployments of 300 MB were placed on a node of 1000 MB, want %d", placed, fit)
 		}
 	})
 }

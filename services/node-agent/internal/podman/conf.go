@@ -53,11 +53,15 @@ func probePlatform() (platform, error) {
 // Locks are files under the agent's own directory, because the shared-memory ones
 // are one segment for the whole machine, which a second Podman root resets when it
 // first starts.
+//
+// Containers are not told the machine's address: they may not connect to it, and
+// Podman lists every network interface to find one.
 func writeConf(dir string, p platform) (string, error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, `# Written by slipway-node-agent at each start.
 [containers]
 http_proxy = false
+host_containers_internal_ip = "none"
 [engine]
 runtime = %q
 cgroup_manager = %q

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/containers/podman/v5/pkg/bindings/images"
 	podmannet "github.com/containers/podman/v5/pkg/bindings/network"
 	"golang.org/x/sys/unix"
 )
@@ -23,6 +24,16 @@ func (p *Podman) RemoveBridge(ctx context.Context) (err error) {
 	}
 	_, err = podmannet.Remove(ctx, p.bridge, nil)
 	return err
+}
+
+// RemoveImages removes all images of this agent's storage. Without root their files
+// belong to ids that only Podman may act for, so deleting the directory is not enough.
+// Containers must be gone.
+func (p *Podman) RemoveImages(ctx context.Context) (err error) {
+	ctx, end := p.call(ctx, "remove images")
+	defer end(&err)
+	_, errs := images.Remove(ctx, nil, new(images.RemoveOptions).WithAll(true).WithForce(true))
+	return errors.Join(errs...)
 }
 
 // Purge removes what this Podman keeps outside of its storage root, and lets go of the

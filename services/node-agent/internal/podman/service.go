@@ -81,8 +81,16 @@ func endLeftover(ctx context.Context, socket string) error {
 		return fmt.Errorf("look at the socket's owner: %w", ownerErr)
 	}
 	pid := int(owner.Pid)
-	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
-		return fmt.Errorf("end the Podman service left by an earlier agent: %w", err)
+	switch {
+	case pid == os.Getpid():
+		// Our own closed socket: a child holds it from fork to exec.
+	case pid <= 0:
+		// To signal 0 is to signal our own group.
+		return fmt.Errorf("the Podman service left at %s belongs to another PID namespace: end it there", socket)
+	default:
+		if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+			return fmt.Errorf("end the Podman service left by an earlier agent: %w", err)
+		}
 	}
 	deadline := time.Now().Add(serviceStopTimeout)
 	for answers(socket) {

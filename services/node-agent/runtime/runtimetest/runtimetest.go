@@ -65,6 +65,9 @@ func describes(t *testing.T, h Harness) {
 	}
 }
 
+// startedApart is how much Start and Inspect may differ about when a container began.
+const startedApart = 10 * time.Second
+
 func lifecycle(t *testing.T, h Harness) {
 	ctx := within(t)
 	id := create(t, h, h.Runtime, nil)
@@ -77,7 +80,7 @@ func lifecycle(t *testing.T, h Harness) {
 		t.Fatalf("started = %+v", started)
 	}
 	c := inspect(t, h, id)
-	if c.State != runtime.StateRunning || c.Address != started.Address || !c.StartedAt.Equal(started.StartedAt) {
+	if c.State != runtime.StateRunning || c.Address != started.Address || c.StartedAt.Sub(started.StartedAt).Abs() > startedApart {
 		t.Fatalf("inspect = %+v, started = %+v", c, started)
 	}
 	listed := find(t, h.Runtime, id)
@@ -281,5 +284,13 @@ func removeImage(t *testing.T, h Harness) {
 		if i.ID == image.ID {
 			t.Fatal("the removed image is still present")
 		}
+	}
+	if _, err := h.Runtime.Create(ctx, newSpec(image.ID, nil)); !errors.Is(err, runtime.ErrNoImage) {
+		t.Fatalf("a container of a removed image says %v", err)
+	}
+	again, err := h.Runtime.Pull(ctx, ref)
+	check(t, err)
+	if again.Cached {
+		t.Fatal("the removed image was taken for present")
 	}
 }
