@@ -234,7 +234,7 @@ func (c *Cluster) removeStale(ctx context.Context) error {
 	path := filepath.Join(c.data, "postmaster.pid")
 	text, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil
+		return c.removeStaleSockets()
 	}
 	if err != nil {
 		return fmt.Errorf("look for a running PostgreSQL: %w", err)
@@ -250,6 +250,25 @@ func (c *Cluster) removeStale(ctx context.Context) error {
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("remove the note of a PostgreSQL that is gone: %w", err)
+	}
+	return c.removeStaleSockets()
+}
+
+// removeStaleSockets takes away the sockets, and the locks on them, of a server that
+// is known not to run. A new one would not: the pid in a lock may be a dead process
+// that nobody has reaped, or somebody else's by now.
+func (c *Cluster) removeStaleSockets() error {
+	if c.sockets == "" {
+		return nil
+	}
+	left, err := filepath.Glob(filepath.Join(c.sockets, ".s.PGSQL.*"))
+	if err != nil {
+		return fmt.Errorf("look for sockets of a PostgreSQL that is gone: %w", err)
+	}
+	for _, path := range left {
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("remove a socket of a PostgreSQL that is gone: %w", err)
+		}
 	}
 	return nil
 }

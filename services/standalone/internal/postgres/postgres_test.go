@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -138,6 +139,18 @@ func TestANoteOfAProcessThatIsSomebodyElsesIsForgotten(t *testing.T) {
 	}
 	_, rest, _ := strings.Cut(string(text), "\n")
 	if err := os.WriteFile(note, []byte(strconv.Itoa(os.Getpid())+"\n"+rest), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// So is the lock on its socket, which the daemon's end left too.
+	at, err := url.Parse(c.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	sockets := at.Query().Get("host")
+	if err := os.MkdirAll(sockets, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(sockets, ".s.PGSQL.5432.lock"), []byte(strconv.Itoa(os.Getppid())+"\n"+rest), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	again := start(t, dir)
