@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -150,13 +151,36 @@ func TestANoteOfAProcessThatIsSomebodyElsesIsForgotten(t *testing.T) {
 	if err := os.MkdirAll(sockets, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(sockets, ".s.PGSQL.5432.lock"), []byte(strconv.Itoa(os.Getppid())+"\n"+rest), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(sockets, ".s.PGSQL.5432.lock"), []byte(strconv.Itoa(alike(t, dir))+"\n"+rest), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	again := start(t, dir)
 	if err := again.Stop(); err != nil {
 		t.Error(err)
 	}
+}
+
+// alike is a process of the database's user that is not the database.
+func alike(t *testing.T, dir string) (pid int) {
+	t.Helper()
+	info, err := os.Stat(filepath.Join(dir, "data"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	owner := info.Sys().(*syscall.Stat_t)
+	other := exec.Command("sleep", "60")
+	other.SysProcAttr = &syscall.SysProcAttr{}
+	if os.Geteuid() == 0 {
+		other.SysProcAttr.Credential = &syscall.Credential{Uid: owner.Uid, Gid: owner.Gid}
+	}
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = other.Process.Kill()
+		_ = other.Wait() // it was killed
+	})
+	return other.Process.Pid
 }
 
 func TestADirectoryBelowAClosedOneWorksToo(t *testing.T) {
