@@ -23,7 +23,10 @@ const defaultGrace = 10 * time.Second
 // memory is what a worker remembers of its instance between looks. All of it can be
 // lost: what matters is in the container's labels and times.
 type memory struct {
-	image   string // id, once pulled
+	image string // id, once pulled
+	// env is what the container was given, to keep it out of what is recorded; nil
+	// when that is not known any more.
+	env     map[string]string
 	digest  string
 	pulls   int  // pulls that failed in a row
 	refused bool // the image cannot be pulled, and trying again cannot help
@@ -213,7 +216,7 @@ func (s *Service) sayLastWords(ctx context.Context, i *instance, want *nodev1.De
 	if err != nil {
 		return err
 	}
-	if err := s.record(ctx, identityOf(want, &c), attemptKey(identityOf(want, &c)), s.exitOf(ctx, c)); err != nil {
+	if err := s.record(ctx, identityOf(want, &c), attemptKey(identityOf(want, &c)), s.exitOf(ctx, i, want, c)); err != nil {
 		return err
 	}
 	i.memory.exited = container
@@ -221,12 +224,9 @@ func (s *Service) sayLastWords(ctx context.Context, i *instance, want *nodev1.De
 }
 
 // exitOf is the fact of a container's end, not yet saying whether it starts again.
-func (s *Service) exitOf(ctx context.Context, c runtime.Container) *deploymentv1.ContainerExited {
+func (s *Service) exitOf(ctx context.Context, i *instance, want *nodev1.DesiredInstance, c runtime.Container) *deploymentv1.ContainerExited {
 	who := identityOf(nil, &c)
-	lines, err := s.deps.Runtime.Tail(ctx, c.ID, lastLines, lastLinesBytes)
-	if err != nil {
-		s.deps.Log.WarnContext(ctx, "the last lines of a container could not be read", "container", c.ID, "error", err)
-	}
+	lines := s.lastLines(ctx, i, want, c.ID)
 	return &deploymentv1.ContainerExited{
 		ReleaseId: who.release, InstanceId: who.instance, NodeId: s.cfg.NodeID, ContainerId: c.ID,
 		ExitCode: int32(c.ExitCode), OomKilled: c.OOMKilled, LastLines: lines,
@@ -317,7 +317,7 @@ func (s *Service) ended(ctx context.Context, i *instance, want *nodev1.DesiredIn
 		return s.startWhenDue(ctx, i, want, &c)
 	}
 	next, more := nextStart(who.attempt, number(c.Labels[runtime.LabelFailures]), c.StartedAt, c.FinishedAt, want.GetMaxAttempts())
-	return s.recordEnd(ctx, i, want, &c, who, s.exitOf(ctx, c), next, more)
+	return s.recordEnd(ctx, i, want, &c, who, s.exitOf(ctx, i, want, c), next, more)
 }
 
 // vanished is for a container that was removed behind the agent's back.

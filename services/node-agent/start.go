@@ -109,6 +109,7 @@ func (s *Service) startInstance(ctx context.Context, i *instance, want *nodev1.D
 		case err != nil:
 			return 0, fmt.Errorf("ask for the environment: %w", err)
 		}
+		m.env = env
 	}
 	if wanted.Err() != nil {
 		return 0, wanted.Err()

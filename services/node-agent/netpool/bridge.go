@@ -51,10 +51,23 @@ func ensureBridge(name string, gateway netip.Addr, bits int) (netlink.Link, erro
 	if err := netlink.LinkSetUp(link); err != nil {
 		return nil, fmt.Errorf("bring the bridge %s up: %w", name, err)
 	}
+	if err := withoutIPv6(name); err != nil {
+		return nil, err
+	}
 	if err := os.WriteFile(forwardingFile, []byte("1"), 0o644); err != nil {
 		return nil, fmt.Errorf("let the kernel forward packets: %w", err)
 	}
 	return link, nil
+}
+
+// withoutIPv6 takes the machine's IPv6 address off the bridge: over it a container
+// would reach what listens on all addresses, past the firewall, which is IPv4's.
+func withoutIPv6(bridge string) error {
+	err := os.WriteFile("/proc/sys/net/ipv6/conf/"+bridge+"/disable_ipv6", []byte("1"), 0o644)
+	if err != nil && !errors.Is(err, os.ErrNotExist) { // a kernel without IPv6 has no such file
+		return fmt.Errorf("turn IPv6 off on the bridge %s: %w", bridge, err)
+	}
+	return nil
 }
 
 // makeNamespace makes a named namespace with one interface on the bridge. On an

@@ -17,6 +17,7 @@ import (
 //     address its services listen on
 //   - nothing but the machine itself opens connections to a container: neither
 //     another agent's containers nor the outside
+//   - no container reaches link-local addresses, where clouds keep their credentials
 func ensureFirewall(bridge string, subnet netip.Prefix) error {
 	conn, err := nftables.New()
 	if err != nil {
@@ -48,6 +49,7 @@ func ensureFirewall(bridge string, subnet netip.Prefix) error {
 		Name: "forward", Table: table, Type: nftables.ChainTypeFilter,
 		Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter,
 	})
+	conn.AddRule(&nftables.Rule{Table: table, Chain: forward, Exprs: join(fromBridge, toSubnet(linkLocal), verdict(expr.VerdictDrop))})
 	toBridge := interfaceIs(expr.MetaKeyOIFNAME, expr.CmpOpEq, bridge)
 	conn.AddRule(&nftables.Rule{Table: table, Chain: forward, Exprs: join(toBridge, answers(), verdict(expr.VerdictAccept))})
 	conn.AddRule(&nftables.Rule{Table: table, Chain: forward, Exprs: join(toBridge, verdict(expr.VerdictDrop))})
@@ -88,11 +90,21 @@ func interfaceIs(key expr.MetaKey, op expr.CmpOp, name string) []expr.Any {
 	return []expr.Any{&expr.Meta{Key: key, Register: 1}, &expr.Cmp{Op: op, Register: 1, Data: padded}}
 }
 
-func fromSubnet(subnet netip.Prefix) []expr.Any {
-	const sourceOffset, length = 12, 4
+// linkLocal is RFC 3927's; cloud metadata services answer there.
+var linkLocal = netip.MustParsePrefix("169.254.0.0/16")
+
+// Where an IPv4 header has its addresses.
+const sourceOffset, destinationOffset = 12, 16
+
+func fromSubnet(subnet netip.Prefix) []expr.Any { return addressIn(sourceOffset, subnet) }
+
+func toSubnet(subnet netip.Prefix) []expr.Any { return addressIn(destinationOffset, subnet) }
+
+func addressIn(offset uint32, subnet netip.Prefix) []expr.Any {
+	const length = 4
 	mask := ipNet(subnet.Addr(), subnet.Bits()).Mask
 	return []expr.Any{
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: sourceOffset, Len: length},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: length},
 		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: length, Mask: mask, Xor: make([]byte, length)},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: subnet.Masked().Addr().AsSlice()},
 	}

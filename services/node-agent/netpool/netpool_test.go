@@ -85,6 +85,23 @@ func TestANamespaceReachesOutwardUnderTheMachinesAddress(t *testing.T) {
 	}
 }
 
+func TestNoServiceOfTheMachineIsReachedOverIPv6(t *testing.T) {
+	t.Parallel()
+	p := newPool(t, t.Name(), 1)
+	defer destroy(t, p)
+	bridge, err := netlink.LinkByName(p.bridge.Attrs().Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	addresses, err := netlink.AddrList(bridge, netlink.FAMILY_V6)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(addresses) != 0 {
+		t.Fatalf("the bridge has %v: what listens on all addresses is reached there", addresses)
+	}
+}
+
 // outside is a listener in a namespace that stands for the rest of the world: it
 // knows the machine's address and no way to the pool's.
 func outside(t *testing.T) net.Listener {

@@ -6,9 +6,10 @@ import (
 )
 
 // LastLines returns at most the last n lines of text, of together at most maxBytes;
-// a line that alone is longer keeps its end. The result is valid UTF-8.
+// a line that alone is longer keeps its end. The result is valid UTF-8 without control
+// characters other than tabs, which no row or page could show.
 func LastLines(text string, n, maxBytes int) []string {
-	text = strings.ToValidUTF8(strings.TrimRight(text, "\n"), "\uFFFD")
+	text = strings.Map(printable, strings.ToValidUTF8(strings.TrimRight(text, "\n"), "\uFFFD"))
 	if text == "" || n <= 0 {
 		return nil
 	}
@@ -40,4 +41,11 @@ func validEnd(line string, most int) string {
 		line = line[1:]
 	}
 	return line
+}
+
+func printable(r rune) rune {
+	if r < ' ' && r != '\t' && r != '\n' && r != '\r' || r == 0x7F {
+		return '\uFFFD'
+	}
+	return r
 }

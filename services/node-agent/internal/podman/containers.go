@@ -183,19 +183,20 @@ func (p *Podman) Create(ctx context.Context, s runtime.Spec) (_ string, err erro
 }
 
 // attach gives the container its network: a namespace from the pool, or Podman's
-// bridge when there is no pool or it has none to give.
+// bridge when there is no pool. A pool that has none to give is an error, for the
+// bridge isolates less.
 func (p *Podman) attach(ctx context.Context) (network, error) {
-	if p.pool != nil {
-		lease, err := p.pool.Lease(ctx)
-		if err == nil {
-			p.mu.Lock()
-			p.creating[lease.Name] = true
-			p.mu.Unlock()
-			return network{namespace: lease.Name, path: lease.Path, ip: lease.IP}, nil
-		}
-		p.log.WarnContext(ctx, "no network namespace from the pool; using Podman's bridge", "error", err)
+	if p.pool == nil {
+		return network{}, p.ensureBridge(ctx)
 	}
-	return network{}, p.ensureBridge(ctx)
+	lease, err := p.pool.Lease(ctx)
+	if err != nil {
+		return network{}, fmt.Errorf("get a network namespace: %w", err)
+	}
+	p.mu.Lock()
+	p.creating[lease.Name] = true
+	p.mu.Unlock()
+	return network{namespace: lease.Name, path: lease.Path, ip: lease.IP}, nil
 }
 
 func (p *Podman) created(namespace string) {

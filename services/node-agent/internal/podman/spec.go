@@ -67,6 +67,9 @@ func (p *Podman) specFor(s runtime.Spec, n network) *specgen.SpecGenerator {
 	}
 	g.Labels[runtime.LabelOwner] = p.owner
 	g.Labels[labelPort] = strconv.Itoa(s.Port)
+	// Also when empty: an image's labels become its containers', and these say where
+	// traffic goes.
+	g.Labels[labelNamespace], g.Labels[labelIP] = n.namespace, n.ip
 
 	g.LogConfiguration = &specgen.LogConfig{Driver: "k8s-file", Size: orDefault(s.LogMaxBytes, defaultLogBytes)}
 
@@ -79,7 +82,6 @@ func (p *Podman) specFor(s runtime.Spec, n network) *specgen.SpecGenerator {
 
 	if n.namespace != "" {
 		g.NetNS = specgen.Namespace{NSMode: specgen.Path, Value: n.path}
-		g.Labels[labelNamespace], g.Labels[labelIP] = n.namespace, n.ip
 	} else {
 		g.NetNS = specgen.Namespace{NSMode: specgen.Bridge}
 		g.Networks = map[string]nettypes.PerNetworkOptions{p.bridge: {}}

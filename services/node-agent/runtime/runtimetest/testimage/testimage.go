@@ -132,6 +132,10 @@ func withEntrypoint(t testing.TB, image v1.Image) *v1.ConfigFile {
 	config = config.DeepCopy()
 	config.OS, config.Architecture = "linux", goruntime.GOARCH
 	config.Config.Entrypoint = []string{"/testapp"}
+	// What an image says of itself must not be taken for what the agent has said.
+	config.Config.Labels = map[string]string{
+		"slipway.ip": "127.0.0.1", "slipway.netns": "another", "slipway.owner": "another", "slipway.instance": "another",
+	}
 	return config
 }
 
