@@ -52,7 +52,7 @@ func New(c Config, d Deps) (*Service, error) {
 	if c.StoreDir == "" {
 		return nil, errors.New("registry: store-dir is empty; name the directory for the images")
 	}
-	if err := os.MkdirAll(c.StoreDir, 0o755); err != nil {
+	if err := os.MkdirAll(c.StoreDir, 0o700); err != nil {
 		return nil, fmt.Errorf("registry: make the image directory: %w", err)
 	}
 	app, err := newApp(c.StoreDir)

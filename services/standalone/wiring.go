@@ -187,16 +187,16 @@ func (p *platform) buildIdentity(ctx context.Context, g *ground) error {
 }
 
 func (p *platform) buildScheduler(ctx context.Context, g *ground) error {
-	master, err := seal.Master(p.config.masterKey())
-	if err != nil {
-		return err
-	}
 	keys, err := g.js.KeyValue(ctx, subjects.BucketKeys)
 	if err != nil {
 		return fmt.Errorf("open the bucket of data keys: %w", err)
 	}
+	sealer, err := seal.Unlock(ctx, p.config.masterKey(), keys)
+	if err != nil {
+		return err
+	}
 	s, err := scheduler.New(p.config.scheduler(local(p.config.Registry)), scheduler.Deps{
-		Store: g.store, NATS: g.nats, JetStream: g.js, Pool: g.pool, Seal: seal.New(master, seal.NewKV(keys)),
+		Store: g.store, NATS: g.nats, JetStream: g.js, Pool: g.pool, Seal: sealer,
 		Tiers: billingv1.NewTierServiceClient(g.calls.Conn()),
 		Now:   time.Now, Log: p.log.With("part", "scheduler"),
 		Metrics: p.options.Observer.Registry, Meter: p.options.Observer.Meter(), Tracer: p.options.Observer.Tracer("scheduler"),

@@ -45,11 +45,11 @@ func main() {
 		if err != nil {
 			return err
 		}
-		master, err := seal.Master(c.MasterKey)
+		keys, err := js.KeyValue(ctx, subjects.BucketKeys)
 		if err != nil {
 			return err
 		}
-		keys, err := js.KeyValue(ctx, subjects.BucketKeys)
+		sealer, err := seal.Unlock(ctx, c.MasterKey, keys)
 		if err != nil {
 			return err
 		}
@@ -59,7 +59,7 @@ func main() {
 		}
 		s, err := scheduler.New(c.Config, scheduler.Deps{
 			Store: events,
-			NATS:  nc, JetStream: js, Pool: pool, Seal: seal.New(master, seal.NewKV(keys)),
+			NATS:  nc, JetStream: js, Pool: pool, Seal: sealer,
 			Tiers: billingv1.NewTierServiceClient(tiers), Now: time.Now, Log: p.Log,
 			Metrics: p.Observer.Registry, Meter: p.Observer.Meter(), Tracer: p.Observer.Tracer("scheduler"),
 		})
