@@ -1,6 +1,7 @@
 package netpool
 
 import (
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -15,6 +16,8 @@ import (
 
 func newPool(t *testing.T, owner string, size int) *Pool {
 	t.Helper()
+	// The process's own: another checkout's tests may run on this machine.
+	owner = fmt.Sprintf("%s-%d", owner, os.Getpid())
 	p, err := New(Config{Owner: owner, Size: size}, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	if err != nil {
 		t.Fatalf("the pool needs root and a kernel with bridges and nftables: %v", err)

@@ -2,6 +2,7 @@ package podman
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -35,7 +36,8 @@ func newMachineNamed(t testing.TB, name string, pooled, publish bool) *machine {
 	}
 	m := &machine{registry: testimage.New(t)}
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	owner := "test-" + name
+	// The process's own: another checkout's tests may run on this machine.
+	owner := fmt.Sprintf("test-%d-%s", os.Getpid(), name)
 	deps := Deps{Log: log}
 	if pooled {
 		pool, err := netpool.New(netpool.Config{Owner: owner, Size: 4}, log)
