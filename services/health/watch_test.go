@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
@@ -34,7 +35,7 @@ func newStage(concurrency int) *stage {
 	st := &stage{answers: map[string]bool{}, probes: map[string]int{}}
 	config, _ := Config{Concurrency: concurrency}.withDefaults()
 	st.Service = &Service{
-		config: config, recorder: st, log: slog.New(slog.DiscardHandler),
+		config: config, recorder: st, jitter: rand.Float64, log: slog.New(slog.DiscardHandler),
 		slots: make(chan struct{}, config.Concurrency), watching: map[string]*watched{},
 		probe: func(ctx context.Context, t *healthv1.Target, _ time.Duration) (bool, string) {
 			st.mu.Lock()

@@ -132,6 +132,9 @@ func (s *Service) work(ctx context.Context, i *instance) {
 		}
 		s.mu.Unlock()
 
+		if s.deps.Turn != nil {
+			s.deps.Turn(ctx, i.id)
+		}
 		again, err := s.look(ctx, i)
 
 		s.mu.Lock()

@@ -16,11 +16,19 @@ import (
 	"github.com/slipway-paas/slipway/services/proxy-config/routing"
 )
 
+// Routes is where the routes are written; *view.View is one.
+type Routes interface {
+	Snapshot(ctx context.Context, filter string) ([]view.Entry[*routingv1.Route], error)
+	Get(ctx context.Context, key string) (view.Entry[*routingv1.Route], bool, error)
+	PutIf(ctx context.Context, key string, value *routingv1.Route, lastRevision uint64) (revision uint64, err error)
+	Delete(ctx context.Context, key string) (revision uint64, err error)
+}
+
 // writer makes VIEW_routes what the fold wants, and records facts once the edges
 // serve it. It is one goroutine.
 type writer struct {
 	*Service
-	routes *view.View[*routingv1.Route]
+	routes Routes
 	// written is what the view holds, as far as is known.
 	written map[string]view.Entry[*routingv1.Route]
 	// revisions are those from which on an edge serves what was last written or

@@ -41,12 +41,13 @@ func (n *nodes) apply(c view.Change[*nodev1.Node]) bool {
 	return changed
 }
 
+// Heartbeats are what nodes say of themselves; *view.View is one.
+type Heartbeats interface {
+	Watch(ctx context.Context, filter string, handle func(context.Context, view.Change[*nodev1.Node]) error, ready func()) error
+}
+
 // watchNodes follows the heartbeats until ctx ends.
-func (s *Service) watchNodes(ctx context.Context) error {
-	heartbeats, err := view.Open(ctx, s.deps.JetStream, bucketNodes, func() *nodev1.Node { return &nodev1.Node{} })
-	if err != nil {
-		return err
-	}
+func (s *Service) watchNodes(ctx context.Context, heartbeats Heartbeats) error {
 	return heartbeats.Watch(ctx, ">", func(_ context.Context, c view.Change[*nodev1.Node]) error {
 		if s.nodes.apply(c) {
 			s.reactor.NodesChanged()

@@ -20,7 +20,7 @@ const secretsQueue = "scheduler"
 // of its credentials.
 func (s *Service) answerSecrets(ctx context.Context) error {
 	sub, err := s.deps.NATS.QueueSubscribe(subjects.AllSecretsRequests, secretsQueue, func(m *nats.Msg) {
-		answer := s.secrets(ctx, m.Subject)
+		answer := s.Secrets(ctx, m.Subject)
 		body, err := proto.Marshal(answer)
 		if err == nil {
 			err = m.Respond(body)
@@ -36,7 +36,8 @@ func (s *Service) answerSecrets(ctx context.Context) error {
 	return sub.Unsubscribe()
 }
 
-func (s *Service) secrets(ctx context.Context, subject string) *nodev1.InstanceSecrets {
+// Secrets answers a node's request for the environment of one of its instances.
+func (s *Service) Secrets(ctx context.Context, subject string) *nodev1.InstanceSecrets {
 	node, instance, err := subjects.ParseSecretsRequest(subject)
 	if err != nil {
 		return &nodev1.InstanceSecrets{Error: err.Error()}

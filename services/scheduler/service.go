@@ -25,12 +25,11 @@ import (
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/libs/view"
 	"github.com/slipway-paas/slipway/services/scheduler/claims"
+	"github.com/slipway-paas/slipway/services/scheduler/deployment"
 	"github.com/slipway-paas/slipway/services/scheduler/fleet"
 	"github.com/slipway-paas/slipway/services/scheduler/readmodel"
 	"github.com/slipway-paas/slipway/services/scheduler/rollout"
 )
-
-const bucketNodes = subjects.BucketNodes
 
 // Sealer seals and unseals a deployment's environment.
 type Sealer interface {
@@ -108,33 +107,56 @@ func (s *Service) Ready() error {
 //	svc.env.*.*          gives nodes their instances' environment
 //	evt.*.deployment.>   rows for readers (projection)
 func (s *Service) Run(ctx context.Context) error {
-	if err := s.openViews(ctx); err != nil {
+	buckets, err := s.open(ctx)
+	if err != nil {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return s.watchNodes(ctx) })
 	group.Go(func() error { return s.answerSecrets(ctx) })
 	group.Go(func() error { return s.projection.Run(ctx) })
+	group.Go(func() error { return s.Carry(ctx, buckets) })
+	return group.Wait()
+}
+
+// Buckets are the views that the scheduler publishes and reads.
+type Buckets struct {
+	Desired Bucket[*nodev1.DesiredInstance]
+	Targets Bucket[*healthv1.Target]
+	Nodes   Heartbeats
+}
+
+func (s *Service) open(ctx context.Context) (b Buckets, err error) {
+	if b.Desired, err = view.Open(ctx, s.deps.JetStream, subjects.BucketDesired, func() *nodev1.DesiredInstance { return &nodev1.DesiredInstance{} }); err != nil {
+		return b, fmt.Errorf("opening %s: %w", subjects.BucketDesired, err)
+	}
+	if b.Targets, err = view.Open(ctx, s.deps.JetStream, subjects.BucketInstances, func() *healthv1.Target { return &healthv1.Target{} }); err != nil {
+		return b, fmt.Errorf("opening %s: %w", subjects.BucketInstances, err)
+	}
+	if b.Nodes, err = view.Open(ctx, s.deps.JetStream, subjects.BucketNodes, func() *nodev1.Node { return &nodev1.Node{} }); err != nil {
+		return b, fmt.Errorf("opening %s: %w", subjects.BucketNodes, err)
+	}
+	return b, nil
+}
+
+// Carry folds the log, publishes what follows from it and carries rollouts on,
+// until ctx ends. It needs neither NATS nor PostgreSQL.
+func (s *Service) Carry(ctx context.Context, b Buckets) error {
+	s.views.desired = &published[*nodev1.DesiredInstance]{bucket: b.Desired, stamp: func(d *nodev1.DesiredInstance, n uint64) { d.Sequence = n }}
+	s.views.targets = &published[*healthv1.Target]{bucket: b.Targets, stamp: func(t *healthv1.Target, n uint64) { t.Sequence = n }}
+	if err := s.views.desired.load(ctx); err != nil {
+		return err
+	}
+	if err := s.views.targets.load(ctx); err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.watchNodes(ctx, b.Nodes) })
 	group.Go(func() error { return s.followLog(ctx, group) })
 	return group.Wait()
 }
 
-func (s *Service) openViews(ctx context.Context) error {
-	desired, err := view.Open(ctx, s.deps.JetStream, subjects.BucketDesired, func() *nodev1.DesiredInstance { return &nodev1.DesiredInstance{} })
-	if err != nil {
-		return fmt.Errorf("opening %s: %w", subjects.BucketDesired, err)
-	}
-	targets, err := view.Open(ctx, s.deps.JetStream, subjects.BucketInstances, func() *healthv1.Target { return &healthv1.Target{} })
-	if err != nil {
-		return fmt.Errorf("opening %s: %w", subjects.BucketInstances, err)
-	}
-	s.views.desired = &published[*nodev1.DesiredInstance]{bucket: desired, stamp: func(d *nodev1.DesiredInstance, n uint64) { d.Sequence = n }}
-	s.views.targets = &published[*healthv1.Target]{bucket: targets, stamp: func(t *healthv1.Target, n uint64) { t.Sequence = n }}
-	if err := s.views.desired.load(ctx); err != nil {
-		return err
-	}
-	return s.views.targets.load(ctx)
-}
+// Deployment is the state that rollouts are carried on from; false when there is none.
+func (s *Service) Deployment(id string) (deployment.State, bool) { return s.fleet.Get(id) }
 
 // followLog folds the log from its first event; once it has caught up, rollouts
 // go on.

@@ -3,6 +3,8 @@ package scheduler
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 
@@ -36,9 +38,16 @@ type sequenced interface {
 	GetSequence() uint64
 }
 
+// Bucket is where values are published for other machines; *view.View is one.
+type Bucket[T proto.Message] interface {
+	Snapshot(ctx context.Context, filter string) ([]view.Entry[T], error)
+	Put(ctx context.Context, key string, value T) (revision uint64, err error)
+	Delete(ctx context.Context, key string) (revision uint64, err error)
+}
+
 // published remembers what one bucket holds, by deployment and key.
 type published[T sequenced] struct {
-	bucket *view.View[T]
+	bucket Bucket[T]
 	stamp  func(T, uint64)
 	mu     sync.Mutex
 	held   map[string]map[string]T
@@ -73,7 +82,9 @@ func (p *published[T]) publish(ctx context.Context, deploymentID string, sequenc
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	held := p.of(deploymentID)
-	for key, value := range wanted {
+	// In a fixed order: what is left undone by an error is always the same.
+	for _, key := range slices.Sorted(maps.Keys(wanted)) {
+		value := wanted[key]
 		if old, ok := held[key]; ok {
 			p.stamp(value, old.GetSequence())
 			if proto.Equal(old, value) {
@@ -86,7 +97,7 @@ func (p *published[T]) publish(ctx context.Context, deploymentID string, sequenc
 		}
 		held[key] = value
 	}
-	for key := range held {
+	for _, key := range slices.Sorted(maps.Keys(held)) {
 		if _, ok := wanted[key]; ok {
 			continue
 		}

@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -141,7 +143,7 @@ func (r *Reactor) work(ctx context.Context) {
 	for id := range r.homeless {
 		due[id] = true
 	}
-	for id := range due {
+	for _, id := range slices.Sorted(maps.Keys(due)) {
 		if ctx.Err() != nil {
 			return
 		}
