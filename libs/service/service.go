@@ -33,7 +33,7 @@ const (
 
 // Settings are what every service's command is told; its configuration embeds them.
 type Settings struct {
-	NATS      string `koanf:"nats" default:"nats://127.0.0.1:4222" usage:"NATS server, nats://host:port"`
+	NATS      string `koanf:"nats" default:"nats://127.0.0.1:4222" usage:"NATS server, nats://host:port; those of a cluster with commas between"`
 	NATSKey   string `koanf:"nats-key" usage:"file with the NATS key (nkey seed) to connect with"`
 	RPCListen string `koanf:"rpc-listen" usage:"host:port for gRPC, of a service that answers calls"`
 	OpsListen string `koanf:"ops-listen" default:"127.0.0.1:0" usage:"host:port for /metrics, /healthz and /readyz"`

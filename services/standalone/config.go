@@ -17,14 +17,16 @@ import (
 
 // Config is what slipwayd is told by flags, SLIPWAY_… variables or YAML.
 type Config struct {
-	DataDir    string `koanf:"data-dir" usage:"directory of all data"`
-	Listen     string `koanf:"listen" default:"127.0.0.1:8080" usage:"host:port of the public API"`
-	EdgeHTTP   string `koanf:"edge-http" default:":8000" usage:"host:port where apps are served over HTTP"`
-	EdgeHTTPS  string `koanf:"edge-https" default:":8443" usage:"host:port where apps are served over HTTPS"`
-	Registry   string `koanf:"registry" default:"127.0.0.1:5055" usage:"host:port of the built-in OCI registry"`
-	NATS       string `koanf:"nats" default:"127.0.0.1:4222" usage:"host:port of the built-in NATS server, or nats://host:port of your own"`
-	NATSKey    string `koanf:"nats-key" usage:"nkey seed file, for a NATS server of your own"`
-	BaseDomain string `koanf:"base-domain" default:"apps.localhost" usage:"domain that apps live under"`
+	DataDir   string `koanf:"data-dir" usage:"directory of all data"`
+	Listen    string `koanf:"listen" default:"127.0.0.1:8080" usage:"host:port of the public API"`
+	EdgeHTTP  string `koanf:"edge-http" default:":8000" usage:"host:port where apps are served over HTTP"`
+	EdgeHTTPS string `koanf:"edge-https" default:":8443" usage:"host:port where apps are served over HTTPS"`
+	Registry  string `koanf:"registry" default:"127.0.0.1:5055" usage:"host:port of the built-in OCI registry"`
+	NATS      string `koanf:"nats" default:"127.0.0.1:4222" usage:"host:port of the built-in NATS server, or nats://host:port of your own, several with commas"`
+	NATSKey   string `koanf:"nats-key" usage:"nkey seed file, for a NATS server of your own"`
+	// NATSReplicas is 3 on a cluster.
+	NATSReplicas int    `koanf:"nats-replicas" default:"1" usage:"servers that keep each stream: 1, or 3 in a cluster of your own"`
+	BaseDomain   string `koanf:"base-domain" default:"apps.localhost" usage:"domain that apps live under"`
 
 	DatabaseURL string `koanf:"database-url" usage:"PostgreSQL to use, postgres://…; a private one is run when empty"`
 	OpsListen   string `koanf:"ops-listen" default:"127.0.0.1:0" usage:"host:port for /metrics, /healthz and /readyz; port 0 takes a free one, see the log"`
@@ -85,6 +87,12 @@ func (c Config) Validate() error {
 	}
 	if c.NATSKey != "" && !c.externalNATS() {
 		errs = append(errs, errors.New("--nats-key: it is for a NATS server of your own; give that one with --nats nats://host:port"))
+	}
+	switch {
+	case c.NATSReplicas != 1 && c.NATSReplicas != 3 && c.NATSReplicas != 5:
+		errs = append(errs, fmt.Errorf("--nats-replicas: %d must be 1, 3 or 5", c.NATSReplicas))
+	case c.NATSReplicas > 1 && !c.externalNATS():
+		errs = append(errs, errors.New("--nats-replicas: the built-in NATS server stands alone; give a cluster of your own with --nats nats://host:port,…"))
 	}
 	if c.Node.MemoryMB < 0 || c.Node.CPUMillicores < 0 {
 		errs = append(errs, errors.New("--node-memory-mb, --node-cpu-millicores: must not be negative"))

@@ -22,6 +22,10 @@ import (
 // next daemon.
 var ErrStopApps = errors.New("stop the apps too")
 
+// dataDirMode lets others pass through, to the database's directory; what is secret is
+// closed by itself.
+const dataDirMode = 0o711
+
 // Options are what Run needs beside the operator's configuration.
 type Options struct {
 	Version string
@@ -49,9 +53,7 @@ func run(ctx context.Context, c Config, o Options, addresses []address, build fu
 		return fmt.Errorf("--data-dir: %w", err)
 	}
 	c.DataDir = dir
-	// Others may pass through, to the database's directory; what is secret is closed
-	// by itself.
-	if err := os.MkdirAll(dir, 0o711); err != nil {
+	if err := os.MkdirAll(dir, dataDirMode); err != nil {
 		return fmt.Errorf("--data-dir: %w", err)
 	}
 	held, err := lock.Acquire(dir)
@@ -87,6 +89,7 @@ func (c Config) addressesToCheck(all []address) []address {
 
 // Where things are in the data directory.
 func (c Config) natsDir() string     { return filepath.Join(c.DataDir, "nats") }
+func (c Config) natsKeys() string    { return filepath.Join(c.natsDir(), "keys") }
 func (c Config) postgresDir() string { return filepath.Join(c.DataDir, "postgres") }
 func (c Config) registryDir() string { return filepath.Join(c.DataDir, "registry") }
 func (c Config) edgeDir() string     { return filepath.Join(c.DataDir, "edge") }

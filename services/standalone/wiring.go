@@ -73,7 +73,7 @@ func (p *platform) buildNATS(ctx context.Context, g *ground) error {
 		connect.URL, connect.SeedFile = p.config.NATS, p.config.NATSKey
 		g.natsURL, g.edgeKey = p.config.NATS, p.config.NATSKey
 	} else {
-		keys, err := natsconn.EnsureKeys(filepath.Join(p.config.natsDir(), "keys"))
+		keys, err := natsconn.EnsureKeys(p.config.natsKeys())
 		if err != nil {
 			return err
 		}
@@ -95,7 +95,7 @@ func (p *platform) buildNATS(ctx context.Context, g *ground) error {
 	if g.js, err = jetstream.New(g.nats); err != nil {
 		return fmt.Errorf("use JetStream: %w", err)
 	}
-	if err := natsconn.Provision(ctx, g.js, 1); err != nil {
+	if err := natsconn.Provision(ctx, g.js, p.config.NATSReplicas); err != nil {
 		return err
 	}
 	g.store = eventlog.New(g.js, p.log)
@@ -196,8 +196,9 @@ func (p *platform) buildScheduler(ctx context.Context, g *ground) error {
 	}
 	s, err := scheduler.New(p.config.scheduler(local(p.config.Registry)), scheduler.Deps{
 		Store: g.store, NATS: g.nats, JetStream: g.js, Pool: g.pool, Seal: seal.New(master, seal.NewKV(keys)),
-		Tiers: billingv1.NewTierServiceClient(g.calls.Conn()),
-		Now:   time.Now, Log: p.log.With("part", "scheduler"),
+		Tiers:    billingv1.NewTierServiceClient(g.calls.Conn()),
+		Registry: p.options.Observer.Registry,
+		Now:      time.Now, Log: p.log.With("part", "scheduler"),
 	})
 	if err != nil {
 		return err
