@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
@@ -29,6 +30,7 @@ import (
 	"github.com/slipway-paas/slipway/services/scheduler/fleet"
 	"github.com/slipway-paas/slipway/services/scheduler/readmodel"
 	"github.com/slipway-paas/slipway/services/scheduler/rollout"
+	"github.com/slipway-paas/slipway/services/scheduler/roster"
 )
 
 // Sealer seals and unseals a deployment's environment.
@@ -46,23 +48,28 @@ type Deps struct {
 	Pool      *pgxpool.Pool
 	Tiers     billingv1.TierServiceClient
 	Seal      Sealer
-	Now       func() time.Time
-	Log       *slog.Logger
+	// Registry gets the scheduler's figures; nil keeps none.
+	Registry prometheus.Registerer
+	Now      func() time.Time
+	Log      *slog.Logger
 }
 
 // Service is the scheduler.
 type Service struct {
-	config     Config
-	deps       Deps
-	fleet      *fleet.Fleet
-	nodes      *nodes
-	names      names
-	handler    *handler
-	reactor    *rollout.Reactor
-	views      *views
-	projection *projection.Runner
-	rows       readmodel.Rows
-	folded     atomic.Bool
+	config  Config
+	deps    Deps
+	fleet   *fleet.Fleet
+	roster  *roster.Roster
+	names   names
+	handler *handler
+	reactor *rollout.Reactor
+	// nodeHandler runs commands on nodes; nodesKick has them looked at before time.
+	nodeHandler *nodeHandler
+	nodesKick   chan struct{}
+	views       *views
+	projection  *projection.Runner
+	rows        readmodel.Rows
+	folded      atomic.Bool
 }
 
 // New checks the configuration and wires the parts; nothing runs yet.
@@ -70,11 +77,18 @@ func New(c Config, d Deps) (*Service, error) {
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("scheduler configuration: %w", err)
 	}
-	s := &Service{config: c, deps: d, fleet: fleet.New(), nodes: newNodes(), views: &views{}}
+	s := &Service{config: c, deps: d, fleet: fleet.New(), views: &views{},
+		roster: roster.New(c.NodeLossAfter, d.Now), nodeHandler: newNodeHandler(d.Store, d.Now), nodesKick: make(chan struct{}, 1)}
 	s.names = names{book: claims.Book{Store: d.Store, Now: d.Now}}
 	s.handler = newHandler(d.Store, s.names, d.Now)
-	s.reactor = rollout.New(rollout.Deps{Store: d.Store, Fleet: s.fleet, Nodes: s.nodes, Views: s.views,
-		Keys: d.Seal, Claims: s.names, Now: d.Now, Log: d.Log})
+	figures := newFigures(s)
+	s.reactor = rollout.New(rollout.Deps{Store: d.Store, Fleet: s.fleet, Nodes: s.roster, Views: s.views,
+		Keys: d.Seal, Claims: s.names, Moved: figures.moved, Now: d.Now, Log: d.Log})
+	if d.Registry != nil {
+		if err := figures.register(d.Registry); err != nil {
+			return nil, err
+		}
+	}
 	runner, err := projection.New(d.Pool, d.Store, projection.Projection{
 		Name: readmodel.Name, Version: readmodel.Version, Filters: readmodel.Filters(),
 		Tables: readmodel.Tables, Apply: readmodel.NewFolder(d.Store).Apply,
@@ -103,7 +117,8 @@ func (s *Service) Ready() error {
 //
 //	reads            what it does
 //	evt.*.deployment.>   folds the fleet, publishes views, carries rollouts on
-//	VIEW_nodes           knows where there is room
+//	evt._.node.>         folds which nodes are lost or to be drained
+//	VIEW_nodes           knows where there is room, and which node is silent
 //	svc.env.*.*          gives nodes their instances' environment
 //	evt.*.deployment.>   rows for readers (projection)
 func (s *Service) Run(ctx context.Context) error {
@@ -151,7 +166,7 @@ func (s *Service) Carry(ctx context.Context, b Buckets) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.watchNodes(ctx, b.Nodes) })
-	group.Go(func() error { return s.followLog(ctx, group) })
+	group.Go(func() error { return s.followLog(ctx, group, b.Nodes) })
 	return group.Wait()
 }
 
@@ -159,11 +174,15 @@ func (s *Service) Carry(ctx context.Context, b Buckets) error {
 func (s *Service) Deployment(id string) (deployment.State, bool) { return s.fleet.Get(id) }
 
 // followLog folds the log from its first event; once it has caught up, rollouts
-// go on.
-func (s *Service) followLog(ctx context.Context, group *errgroup.Group) error {
+// go on and nodes that stay silent are called lost.
+func (s *Service) followLog(ctx context.Context, group *errgroup.Group, beats Heartbeats) error {
 	handle := func(_ context.Context, events []eventstore.Recorded) error {
 		ids := make([]string, 0, len(events))
 		for _, e := range events {
+			if e.Aggregate.Kind == subjects.Node {
+				s.foldNode(e)
+				continue
+			}
 			s.fleet.Apply(e)
 			ids = append(ids, e.Aggregate.ID)
 		}
@@ -174,6 +193,7 @@ func (s *Service) followLog(ctx context.Context, group *errgroup.Group) error {
 		s.folded.Store(true)
 		s.reactor.Changed(s.views.deployments()...)
 		group.Go(func() error { return s.reactor.Run(ctx) })
+		group.Go(func() error { return s.decideNodes(ctx, beats) })
 	}
-	return s.deps.Store.Follow(ctx, 0, handle, caughtUp, subjects.KindFilter(subjects.Deployment))
+	return s.deps.Store.Follow(ctx, 0, handle, caughtUp, subjects.KindFilter(subjects.Deployment), subjects.KindFilter(subjects.Node))
 }

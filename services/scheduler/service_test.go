@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	billingv1 "github.com/slipway-paas/slipway/gen/slipway/billing/v1"
 	deploymentv1 "github.com/slipway-paas/slipway/gen/slipway/deployment/v1"
@@ -59,6 +61,11 @@ type platform struct {
 	store  eventstore.Store
 	nc     *nats.Conn
 	js     jetstream.JetStream
+	// service is for what has no client here.
+	service *scheduler.Service
+	// again starts another scheduler over the same log once the first is stopped.
+	again func()
+	stop  func()
 }
 
 type tiers struct {
@@ -76,6 +83,11 @@ func (tiers) GetTier(_ context.Context, in *billingv1.GetTierRequest) (*billingv
 }
 
 func start(t *testing.T) *platform {
+	t.Helper()
+	return startWith(t, scheduler.DefaultConfig())
+}
+
+func startWith(t *testing.T, config scheduler.Config) *platform {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
 	keys, err := natsconn.EnsureKeys(t.TempDir())
@@ -97,28 +109,38 @@ func start(t *testing.T) *platform {
 	must(t, err)
 	billingv1.RegisterTierServiceServer(memory, tiers{})
 	p := &platform{t: t, store: log.New(js, quiet), nc: nc, js: js, client: schedulerv1.NewSchedulerServiceClient(memory.Conn())}
-	config := scheduler.DefaultConfig()
 	config.AllowedRegistries = []string{"ghcr.io/"}
-	s, err := scheduler.New(config, scheduler.Deps{Store: p.store, NATS: nc, JetStream: js, Pool: postgres.Database(t),
-		Tiers: billingv1.NewTierServiceClient(memory.Conn()), Seal: seal.New(master, seal.NewKV(bucket)), Now: time.Now, Log: quiet})
+	deps := scheduler.Deps{Store: p.store, NATS: nc, JetStream: js, Pool: postgres.Database(t),
+		Tiers: billingv1.NewTierServiceClient(memory.Conn()), Seal: seal.New(master, seal.NewKV(bucket)), Now: time.Now, Log: quiet}
+	p.again = func() {
+		t.Helper()
+		s, err := scheduler.New(config, deps)
+		must(t, err)
+		p.service, p.stop = s, run(t, s.Run)
+		within(t, "the scheduler is ready", func() bool { return s.Ready() == nil })
+	}
+	p.service, err = scheduler.New(config, deps)
 	must(t, err)
-	s.Register(memory)
+	p.service.Register(memory)
 	run(t, memory.Run)
-	run(t, s.Run)
-	within(t, "the scheduler is ready", func() bool { return s.Ready() == nil })
+	p.stop = run(t, p.service.Run)
+	within(t, "the scheduler is ready", func() bool { return p.service.Ready() == nil })
 	return p
 }
 
-func run(t *testing.T, part func(context.Context) error) {
+// run runs a part until the test ends or stop is called.
+func run(t *testing.T, part func(context.Context) error) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- part(ctx) }()
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("stopped with %v", err)
 		}
 	})
+	t.Cleanup(stop)
+	return stop
 }
 
 func must(t *testing.T, err error) {
@@ -164,7 +186,7 @@ func (p *platform) node(id string, memoryMB uint32) {
 	p.t.Helper()
 	v, err := view.Open(p.t.Context(), p.js, subjects.BucketNodes, func() *nodev1.Node { return &nodev1.Node{} })
 	must(p.t, err)
-	_, err = v.Put(p.t.Context(), id, &nodev1.Node{NodeId: id, MemoryMb: memoryMB, CpuMillicores: 4000})
+	_, err = v.Put(p.t.Context(), id, &nodev1.Node{NodeId: id, MemoryMb: memoryMB, CpuMillicores: 4000, SeenAt: timestamppb.Now()})
 	must(p.t, err)
 }
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/billing/tier"
@@ -35,6 +36,7 @@ type Config struct {
 	// AllowedRegistries are the image registries beside the built-in one.
 	AllowedRegistries  []string          `koanf:"allowed-registries" usage:"prefixes that image references may start with, beside the built-in registry's"`
 	ReservedSubdomains []string          `koanf:"reserved-subdomains" usage:"subdomains that nobody may take"`
+	NodeLossAfter      time.Duration     `koanf:"node-loss-after" usage:"silence after which a node's instances are placed on others"`
 	Rollout            scheduler.Rollout `koanf:"rollout"`
 	// Tiers replaces the default tiers; YAML only.
 	Tiers []tier.Tier `koanf:"tiers"`
@@ -53,7 +55,8 @@ func DefaultConfig() Config {
 	s := scheduler.DefaultConfig()
 	return Config{
 		DataDir:           defaultDataDir(),
-		AllowedRegistries: s.AllowedRegistries, ReservedSubdomains: s.ReservedSubdomains, Rollout: s.Rollout,
+		AllowedRegistries: s.AllowedRegistries, ReservedSubdomains: s.ReservedSubdomains,
+		NodeLossAfter: s.NodeLossAfter, Rollout: s.Rollout,
 	}
 }
 
@@ -156,6 +159,7 @@ func (c Config) scheduler(registry string) scheduler.Config {
 		BaseDomain:         c.BaseDomain,
 		AllowedRegistries:  append([]string{registry + "/"}, c.AllowedRegistries...),
 		ReservedSubdomains: c.ReservedSubdomains,
+		NodeLossAfter:      c.NodeLossAfter,
 		Rollout:            c.Rollout,
 	}
 }

@@ -184,6 +184,7 @@ func TestEveryEventOfTheSchemaIsFoldedOrKnownToSayNothingOfRoutes(t *testing.T) 
 		"DeploymentRequested", "DeploymentScheduled", "DeploymentRunning", "ReleaseFailed", "RestartRequested",
 		"StopRequested", "DeploymentStopped", "DestroyRequested", "DeploymentDestroyed", "ContainerStarted",
 		"ContainerExited", "ContainerRemoved", "InstanceHealthy", "InstanceUnhealthy", "RouteBound", "RouteRemoved",
+		"InstancesRescheduled", "InstancesRetired",
 		// These say nothing of routes.
 		"PlacementDeferred", "ImagePulled", "ImagePullFailed", "ContainerStartFailed",
 	}

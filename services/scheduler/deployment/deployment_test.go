@@ -120,7 +120,7 @@ func TestADeployGoesStepByStepToRunning(t *testing.T) {
 	t.Parallel()
 	s := given(requested())
 	s.wants(t, deployment.Pending, deployment.HealthUnknown, "")
-	if step := deployment.Advance(s.state, s.now()); !step.NeedsPlacement || step.Wake != t0.Add(time.Second+time.Hour) {
+	if step := deployment.Advance(s.state, nil, s.now()); !step.NeedsPlacement || step.Wake != t0.Add(time.Second+time.Hour) {
 		t.Fatalf("step after the request: %+v", step)
 	}
 	s.and(s.decide(t, deployment.Schedule{ReleaseID: "r1", Placements: scheduled("r1", "i1").Placements}))
@@ -128,17 +128,17 @@ func TestADeployGoesStepByStepToRunning(t *testing.T) {
 	s.and(started("r1", "i1", 1))
 	s.wants(t, deployment.Deploying, deployment.HealthStarting, "")
 	s.and(healthy("r1", "i1", 1))
-	if step := deployment.Advance(s.state, s.now()); step.Command != nil {
+	if step := deployment.Advance(s.state, nil, s.now()); step.Command != nil {
 		t.Fatalf("running before the route is bound: %+v", step)
 	}
 	s.and(bound("r1", "i1"))
-	step := deployment.Advance(s.state, s.now())
+	step := deployment.Advance(s.state, nil, s.now())
 	if step.Command != (deployment.MarkRunning{ReleaseID: "r1"}) {
 		t.Fatalf("step after RouteBound: %+v", step)
 	}
 	s.and(s.decide(t, step.Command))
 	s.wants(t, deployment.Running, deployment.HealthHealthy, "")
-	if step := deployment.Advance(s.state, s.now()); step != (deployment.Step{}) {
+	if step := deployment.Advance(s.state, nil, s.now()); step != (deployment.Step{}) {
 		t.Fatalf("a running deployment has something to do: %+v", step)
 	}
 }
@@ -151,7 +151,7 @@ func TestARestartKeepsTheOldInstanceUntilTheNewOneIsBound(t *testing.T) {
 		t.Fatalf("the old instance is %s before RouteBound", d.DesiredState)
 	}
 	s.and(bound("r2", "i2"))
-	running := s.decide(t, deployment.Advance(s.state, s.now()).Command).(*deploymentv1.DeploymentRunning)
+	running := s.decide(t, deployment.Advance(s.state, nil, s.now()).Command).(*deploymentv1.DeploymentRunning)
 	if len(running.RetiredInstanceIds) != 1 || running.RetiredInstanceIds[0] != "i1" {
 		t.Fatalf("retired: %v", running.RetiredInstanceIds)
 	}
@@ -169,11 +169,11 @@ func TestARestartKeepsTheOldInstanceUntilTheNewOneIsBound(t *testing.T) {
 func TestAReleaseThatNeverGetsHealthyFailsByItsDeadlineAndTheOldOneServes(t *testing.T) {
 	t.Parallel()
 	s := live().and(restarted(), scheduled("r2", "i2"), started("r2", "i2", 1))
-	step := deployment.Advance(s.state, s.now())
+	step := deployment.Advance(s.state, nil, s.now())
 	if step.Command != nil || step.Wake != s.now().Add(time.Minute) {
 		t.Fatalf("step before the deadline: %+v", step)
 	}
-	step = deployment.Advance(s.state, step.Wake)
+	step = deployment.Advance(s.state, nil, step.Wake)
 	failed := s.decide(t, step.Command).(*deploymentv1.ReleaseFailed)
 	if failed.Code != deployment.CodeHealthTimeout || !strings.Contains(failed.Reason, "port 3000") {
 		t.Fatalf("failed with %s: %s", failed.Code, failed.Reason)
@@ -200,7 +200,7 @@ func TestAFirstReleaseThatFailsLeavesNothingBehind(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			s := given(requested(), scheduled("r1", "i1")).and(tc.events...)
-			failed := s.decide(t, deployment.Advance(s.state, s.now()).Command).(*deploymentv1.ReleaseFailed)
+			failed := s.decide(t, deployment.Advance(s.state, nil, s.now()).Command).(*deploymentv1.ReleaseFailed)
 			if failed.Code != tc.code {
 				t.Fatalf("code %s, want %s", failed.Code, tc.code)
 			}
@@ -221,7 +221,7 @@ func TestACrashOfTheLiveReleaseIsToldAndGetsWellAgain(t *testing.T) {
 	t.Parallel()
 	s := live().and(exited("r1", "i1", 1, true))
 	s.wants(t, deployment.Running, deployment.HealthUnhealthy, "exited with code 3. It is being started again.")
-	if step := deployment.Advance(s.state, s.now()); step != (deployment.Step{}) {
+	if step := deployment.Advance(s.state, nil, s.now()); step != (deployment.Step{}) {
 		t.Fatalf("the scheduler acts on a crash that the node handles: %+v", step)
 	}
 	s.and(started("r1", "i1", 2), healthy("r1", "i1", 1))
@@ -255,15 +255,15 @@ func TestStopRemovesThenStopsAndARestartBringsItBack(t *testing.T) {
 	s := live()
 	s.and(s.decide(t, deployment.Stop{By: "app"}))
 	s.wants(t, deployment.Running, deployment.HealthHealthy, "being stopped")
-	if step := deployment.Advance(s.state, s.now()); step.Command != nil || step.Wake.IsZero() {
+	if step := deployment.Advance(s.state, nil, s.now()); step.Command != nil || step.Wake.IsZero() {
 		t.Fatalf("stopped before anything was removed: %+v", step)
 	}
 	s.and(removed("r1", "i1"))
-	if step := deployment.Advance(s.state, s.now()); step.Command != nil {
+	if step := deployment.Advance(s.state, nil, s.now()); step.Command != nil {
 		t.Fatalf("stopped while the route stands: %+v", step)
 	}
 	s.and(&deploymentv1.RouteRemoved{})
-	s.and(s.decide(t, deployment.Advance(s.state, s.now()).Command))
+	s.and(s.decide(t, deployment.Advance(s.state, nil, s.now()).Command))
 	s.wants(t, deployment.Stopped, deployment.HealthUnknown, "")
 	if !s.state.NamesHeld {
 		t.Fatal("a stopped deployment lost its names")
@@ -281,7 +281,7 @@ func TestAStopOrDestroyEndsByItsDeadlineEvenWhenItsNodeIsGone(t *testing.T) {
 	for _, c := range []deployment.Command{deployment.Stop{}, deployment.Destroy{}} {
 		s := live()
 		s.and(s.decide(t, c))
-		step := deployment.Advance(s.state, s.now().Add(30*time.Second))
+		step := deployment.Advance(s.state, nil, s.now().Add(30*time.Second))
 		if step.Command == nil {
 			t.Fatalf("%T never ends", c)
 		}
@@ -333,7 +333,7 @@ func TestCommandsOfTheSchedulerThatComeTooLateDoNothing(t *testing.T) {
 	t.Parallel()
 	s := live()
 	for _, c := range []deployment.Command{
-		deployment.Schedule{ReleaseID: "r1"}, deployment.Defer{ReleaseID: "r1", Reason: "full"}, deployment.MarkRunning{ReleaseID: "r1"},
+		deployment.Schedule{ReleaseID: "r1"}, deployment.Defer{ReleaseID: "r0", Reason: "full"}, deployment.MarkRunning{ReleaseID: "r1"},
 		deployment.FailRelease{ReleaseID: "r1"}, deployment.MarkStopped{}, deployment.MarkDestroyed{},
 	} {
 		if e := s.decide(t, c); e != nil {
@@ -374,7 +374,9 @@ func folds(d protoreflect.MessageDescriptor) bool {
 		"ContainerStarted": started("r1", "i1", 1), "ContainerStartFailed": &deploymentv1.ContainerStartFailed{ReleaseId: "r1", InstanceId: "i1"},
 		"ContainerExited": exited("r1", "i1", 1, true), "ContainerRemoved": removed("r1", "i1"),
 		"InstanceHealthy": healthy("r1", "i1", 1), "InstanceUnhealthy": &deploymentv1.InstanceUnhealthy{ReleaseId: "r1", InstanceId: "i1", Attempt: 1, Reason: "500"},
-		"RouteBound": bound("r1", "i1"), "RouteRemoved": &deploymentv1.RouteRemoved{},
+		"InstancesRescheduled": &deploymentv1.InstancesRescheduled{ReleaseId: "r1", Placements: at("i2", "n2"), ReplacedInstanceIds: []string{"i1"}},
+		"InstancesRetired":     &deploymentv1.InstancesRetired{ReleaseId: "r1", InstanceIds: []string{"i1"}},
+		"RouteBound":           bound("r1", "i1"), "RouteRemoved": &deploymentv1.RouteRemoved{},
 	}[string(d.Name())]
 	if sample == nil {
 		return false

@@ -2,8 +2,11 @@ package deployment
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
+
+	"google.golang.org/protobuf/proto"
 
 	deploymentv1 "github.com/slipway-paas/slipway/gen/slipway/deployment/v1"
 	"github.com/slipway-paas/slipway/libs/eventstore"
@@ -19,9 +22,7 @@ func Evolve(s State, rec eventstore.Recorded) State {
 	case *deploymentv1.DeploymentRequested:
 		s.requested(e, rec)
 	case *deploymentv1.PlacementDeferred:
-		if s.Next != nil && s.Next.Id == e.ReleaseId {
-			s.Next.DeferredFor, s.Reason = e.Reason, e.Reason
-		}
+		s.deferred(e)
 	case *deploymentv1.DeploymentScheduled:
 		s.scheduled(e, at)
 	case *deploymentv1.DeploymentRunning:
@@ -56,7 +57,11 @@ func Evolve(s State, rec eventstore.Recorded) State {
 	case *deploymentv1.RouteBound:
 		s.routeBound(e)
 	case *deploymentv1.RouteRemoved:
-		s.Routed = false
+		s.Routed, s.Bound = false, nil
+	case *deploymentv1.InstancesRescheduled:
+		s.rescheduled(e, at)
+	case *deploymentv1.InstancesRetired:
+		s.retired(e)
 	default:
 		s.instanceFact(rec)
 	}
@@ -80,7 +85,7 @@ func (s *State) scheduled(e *deploymentv1.DeploymentScheduled, at time.Time) {
 	s.Next.ScheduledAt, s.Next.DeferredFor = at, ""
 	for _, p := range e.Placements {
 		s.Next.InstanceIDs = append(s.Next.InstanceIDs, p.InstanceId)
-		s.Instances[p.InstanceId] = &Instance{ID: p.InstanceId, ReleaseID: e.ReleaseId, Node: p.NodeId, Name: p.ContainerName}
+		s.Instances[p.InstanceId] = &Instance{ID: p.InstanceId, ReleaseID: e.ReleaseId, Node: p.NodeId, Name: p.ContainerName, PlacedAt: at}
 	}
 }
 
@@ -91,7 +96,7 @@ func (s *State) running(e *deploymentv1.DeploymentRunning, at time.Time) {
 	s.Live, s.Next = s.Next, nil
 	s.Status, s.Reason, s.DeployedAt = Running, "", at
 	for _, i := range s.Instances {
-		if i.ReleaseID != s.Live.Id {
+		if i.ReleaseID != s.Live.Id && !i.Retiring {
 			i.Retiring, i.Drain = true, true
 		}
 	}
@@ -123,8 +128,9 @@ func (s *State) retireAll() {
 }
 
 func (s *State) routeBound(e *deploymentv1.RouteBound) {
-	s.Routed = true
-	if r := s.release(e.ReleaseId); r != nil {
+	s.Routed, s.Bound = true, e.InstanceIds
+	// Edges may have been seen serving an instance that has been replaced since.
+	if r := s.release(e.ReleaseId); r != nil && slices.ContainsFunc(e.InstanceIds, r.has) {
 		r.Bound = true
 	}
 }
@@ -142,10 +148,17 @@ func (s *State) instanceFact(rec eventstore.Recorded) {
 	if i == nil || i.ReleaseID != fact.GetReleaseId() {
 		return
 	}
+	if i.Retiring {
+		s.lastFact(i, rec.Payload)
+		return
+	}
 	r := s.release(i.ReleaseID)
 	switch e := rec.Payload.(type) {
 	case *deploymentv1.ImagePulled:
 		i.Digest = e.Digest
+		if r != nil && r.Digest == "" {
+			r.Digest = e.Digest
+		}
 		if s.rollingOut(i) {
 			s.Reason = ""
 		}
@@ -155,9 +168,11 @@ func (s *State) instanceFact(rec eventstore.Recorded) {
 		if s.rollingOut(i) {
 			s.Reason = reason + " It is tried again."
 		}
+		s.tell(i, reason+" It is tried again.")
 	case *deploymentv1.ContainerStartFailed:
-		r.fail(&Failure{Code: CodeStartTimeout,
-			Reason: "The container could not be started: " + sentence(e.Reason)})
+		reason := "The container could not be started: " + sentence(e.Reason)
+		r.fail(&Failure{Code: CodeStartTimeout, Reason: reason})
+		s.tell(i, reason)
 	case *deploymentv1.ContainerStarted:
 		if e.Attempt < i.Attempt {
 			return
@@ -173,10 +188,6 @@ func (s *State) instanceFact(rec eventstore.Recorded) {
 	case *deploymentv1.ContainerExited:
 		s.exited(i, r, e)
 	case *deploymentv1.ContainerRemoved:
-		if i.Retiring {
-			delete(s.Instances, i.ID)
-			return
-		}
 		i.Phase, i.Healthy = PhaseExited, false
 	case *deploymentv1.InstanceHealthy:
 		if e.Attempt == i.Attempt && i.Phase == PhaseStarted {
@@ -195,14 +206,25 @@ func (s *State) instanceFact(rec eventstore.Recorded) {
 	}
 }
 
+// lastFact folds what is seen of an instance that is to go: only its end matters.
+// The rest may be stale: a node that was lost tells, when it returns, of instances
+// that others stand in for.
+func (s *State) lastFact(i *Instance, fact proto.Message) {
+	switch e := fact.(type) {
+	case *deploymentv1.ContainerExited:
+		if e.Attempt >= i.Attempt {
+			i.Phase, i.Healthy, i.Attempt = PhaseExited, false, e.Attempt
+		}
+	case *deploymentv1.ContainerRemoved:
+		delete(s.Instances, i.ID)
+	}
+}
+
 func (s *State) exited(i *Instance, r *Release, e *deploymentv1.ContainerExited) {
 	if e.Attempt < i.Attempt || i.Phase == PhaseExited && e.Attempt == i.Attempt {
 		return
 	}
 	i.Phase, i.Healthy, i.Attempt = PhaseExited, false, e.Attempt
-	if i.Retiring {
-		return
-	}
 	reason := ExitReason(e)
 	code := e.ExitCode
 	r.fail(&Failure{Code: CodeCrashed, Reason: reason, Final: e.RestartAt == nil,

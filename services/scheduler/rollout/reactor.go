@@ -12,12 +12,12 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/proto"
 
-	deploymentv1 "github.com/slipway-paas/slipway/gen/slipway/deployment/v1"
 	"github.com/slipway-paas/slipway/libs/eventstore"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/scheduler/deployment"
@@ -28,8 +28,13 @@ import (
 // retryAfter is how long a step that could not be carried out waits.
 const retryAfter = time.Second
 
-// Nodes are those alive now.
-type Nodes interface{ Live() []placement.Node }
+// Nodes are those there are.
+type Nodes interface {
+	// Live are the nodes heard of lately.
+	Live() []placement.Node
+	// Troubled are those that cannot keep their instances.
+	Troubled() deployment.Nodes
+}
 
 // Views publishes what follows from a deployment's state.
 type Views interface {
@@ -54,8 +59,11 @@ type Deps struct {
 	Views  Views
 	Keys   Keys
 	Claims Claims
-	Now    func() time.Time
-	Log    *slog.Logger
+	// Moved is told, for the figures, how many instances were given another node and
+	// why: node_lost, drain or not_healthy. It may be nil.
+	Moved func(cause string, instances int)
+	Now   func() time.Time
+	Log   *slog.Logger
 }
 
 // Reactor is the rollout process of all deployments.
@@ -74,6 +82,7 @@ type Reactor struct {
 	wake map[string]time.Time
 	// homeless deployments wait for room on a node.
 	homeless map[string]bool
+	waiting  atomic.Int64
 }
 
 // New returns a reactor that has done nothing yet.
@@ -92,8 +101,17 @@ func (r *Reactor) Changed(ids ...string) {
 	r.poke()
 }
 
-// NodesChanged says that room may have come or gone.
-func (r *Reactor) NodesChanged() { r.poke() }
+// NodesChanged says that room may have come or gone, and which nodes got into or
+// out of trouble.
+func (r *Reactor) NodesChanged(nodes ...string) {
+	for _, node := range nodes {
+		r.Changed(r.Fleet.OnNode(node)...)
+	}
+	r.poke()
+}
+
+// Waiting is how many deployments wait for room on a node.
+func (r *Reactor) Waiting() int { return int(r.waiting.Load()) }
 
 func (r *Reactor) poke() {
 	select {
@@ -152,6 +170,7 @@ func (r *Reactor) work(ctx context.Context) {
 			r.wake[id] = r.Now().Add(retryAfter)
 		}
 	}
+	r.waiting.Store(int64(len(r.homeless)))
 }
 
 func (r *Reactor) step(ctx context.Context, id string) error {
@@ -169,13 +188,16 @@ func (r *Reactor) step(ctx context.Context, id string) error {
 	delete(r.appended, id)
 	delete(r.homeless, id)
 	now := r.Now()
-	step := deployment.Advance(s, now)
+	step := deployment.Advance(s, r.Nodes.Troubled(), now)
 	if !step.Wake.IsZero() {
 		r.wake[id] = step.Wake
 	}
 	command := step.Command
 	if step.NeedsPlacement {
 		command = r.place(s)
+	}
+	if step.Move != nil {
+		command = r.move(s, step.Move, command)
 	}
 	if command == nil {
 		return nil
@@ -186,19 +208,6 @@ func (r *Reactor) step(ctx context.Context, id string) error {
 		}
 	}
 	return r.append(ctx, s, command, now)
-}
-
-// place plans for the release that waits, on the nodes alive now.
-func (r *Reactor) place(s deployment.State) deployment.Command {
-	request := placement.Request{MemoryMB: s.Tier.GetMemoryLimitMb(), CPUMillicores: s.Tier.GetCpuLimitMillicores()}
-	nodes, reason := placement.Plan(r.Nodes.Live(), r.Fleet.Used(), request, 1)
-	if reason != "" {
-		r.homeless[s.ID] = true
-		return deployment.Defer{ReleaseID: s.Next.Id, Reason: reason}
-	}
-	return deployment.Schedule{ReleaseID: s.Next.Id, Placements: []*deploymentv1.Placement{{
-		InstanceId: uuid.Must(uuid.NewV7()).String(), NodeId: nodes[0], ContainerName: s.Next.ContainerName,
-	}}}
 }
 
 func (r *Reactor) append(ctx context.Context, s deployment.State, c deployment.Command, now time.Time) error {
@@ -213,7 +222,7 @@ func (r *Reactor) append(ctx context.Context, s deployment.State, c deployment.C
 	// The decision comes last, so that the batch's sequence is its own.
 	batch := append(extra, eventstore.Expected{LastSequence: s.Sequence, Event: eventstore.Event{
 		Aggregate: subjects.Of(s.Org, subjects.Deployment, s.ID), ID: uuid.Must(uuid.NewV7()).String(),
-		Payload: decision, Time: now, Source: "scheduler", TraceParent: s.TraceParent,
+		Payload: decision, Time: now.UTC().Round(0), Source: "scheduler", TraceParent: s.TraceParent,
 	}})
 	sequence, err := r.Store.AppendBatch(ctx, batch)
 	if errors.Is(err, eventstore.ErrConflict) {
@@ -226,5 +235,10 @@ func (r *Reactor) append(ctx context.Context, s deployment.State, c deployment.C
 		return fmt.Errorf("appending %T: %w", decision, err)
 	}
 	r.appended[s.ID] = sequence
+	// What was promised counts for the next deployment at once, not only when the log
+	// has told it back: many move when a node is lost.
+	event := batch[len(batch)-1].Event
+	r.Fleet.Apply(eventstore.Recorded{Event: event, Sequence: sequence})
+	r.count(c)
 	return nil
 }
