@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/metric"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
@@ -52,6 +53,8 @@ type Deps struct {
 	Registry prometheus.Registerer
 	Now      func() time.Time
 	Log      *slog.Logger
+	// Meter counts what the read model does; nil for not.
+	Meter metric.Meter
 }
 
 // Service is the scheduler.
@@ -89,10 +92,11 @@ func New(c Config, d Deps) (*Service, error) {
 			return nil, err
 		}
 	}
-	runner, err := projection.New(d.Pool, d.Store, projection.Projection{
-		Name: readmodel.Name, Version: readmodel.Version, Filters: readmodel.Filters(),
-		Tables: readmodel.Tables, Apply: readmodel.NewFolder(d.Store).Apply,
-	}, d.Log)
+	var options []projection.Option
+	if d.Meter != nil {
+		options = append(options, projection.WithMeter(d.Meter))
+	}
+	runner, err := projection.New(d.Pool, d.Store, readmodel.Projection(d.Store), d.Log, options...)
 	if err != nil {
 		return nil, fmt.Errorf("scheduler read model: %w", err)
 	}
