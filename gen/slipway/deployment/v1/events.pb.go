@@ -592,8 +592,9 @@ func (x *DeploymentRequested) GetRelease() *Release {
 	return nil
 }
 
-// PlacementDeferred: no node has room; the deployment stays pending and is tried
-// again when capacity changes.
+// PlacementDeferred: no node has room; the deployment stays pending, or with an
+// instance on a node that cannot keep it, and is tried again when capacity changes.
+// An empty reason: no other node is needed any more.
 type PlacementDeferred struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ReleaseId     string                 `protobuf:"bytes,1,opt,name=release_id,json=releaseId,proto3" json:"release_id,omitempty"`
@@ -843,11 +844,13 @@ func (x *ReleaseFailed) GetOomKilled() bool {
 // InstancesRescheduled gives the live release new instances in place of some that
 // their node cannot keep: it is lost, or it is being drained.
 type InstancesRescheduled struct {
-	state      protoimpl.MessageState `protogen:"open.v1"`
-	ReleaseId  string                 `protobuf:"bytes,1,opt,name=release_id,json=releaseId,proto3" json:"release_id,omitempty"`
-	Placements []*Placement           `protobuf:"bytes,2,rep,name=placements,proto3" json:"placements,omitempty"`
-	// replaced_instance_ids retire: at once when their node is lost, else once the new
-	// ones are bound (InstancesRetired).
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	ReleaseId string                 `protobuf:"bytes,1,opt,name=release_id,json=releaseId,proto3" json:"release_id,omitempty"`
+	// placements[n] stands in for replaced_instance_ids[n].
+	Placements []*Placement `protobuf:"bytes,2,rep,name=placements,proto3" json:"placements,omitempty"`
+	// replaced_instance_ids retire: at once when their node is lost or they were never
+	// healthy, else once the new ones are bound (InstancesRetired). Those beyond the
+	// placements have their stand-in already.
 	ReplacedInstanceIds []string `protobuf:"bytes,3,rep,name=replaced_instance_ids,json=replacedInstanceIds,proto3" json:"replaced_instance_ids,omitempty"`
 	NodeLost            bool     `protobuf:"varint,4,opt,name=node_lost,json=nodeLost,proto3" json:"node_lost,omitempty"`
 	Reason              string   `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
