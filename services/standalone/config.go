@@ -5,12 +5,11 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/slipway-paas/slipway/libs/datadir"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/billing/tier"
 	"github.com/slipway-paas/slipway/services/scheduler"
@@ -29,7 +28,7 @@ type Config struct {
 	NATSReplicas int    `koanf:"nats-replicas" default:"1" usage:"servers that keep each stream: 1, or 3 in a cluster of your own"`
 	BaseDomain   string `koanf:"base-domain" default:"apps.localhost" usage:"domain that apps live under"`
 
-	DatabaseURL string `koanf:"database-url" usage:"PostgreSQL to use, postgres://…; a private one is run when empty"`
+	DatabaseURL string `koanf:"database-url" secret:"true" usage:"PostgreSQL to use, postgres://…; a private one is run when empty"`
 	OpsListen   string `koanf:"ops-listen" default:"127.0.0.1:0" usage:"host:port for /metrics, /healthz and /readyz; port 0 takes a free one, see the log"`
 	Node        Node   `koanf:"node"`
 
@@ -54,25 +53,10 @@ type Node struct {
 func DefaultConfig() Config {
 	s := scheduler.DefaultConfig()
 	return Config{
-		DataDir:           defaultDataDir(),
+		DataDir:           string(datadir.Default()),
 		AllowedRegistries: s.AllowedRegistries, ReservedSubdomains: s.ReservedSubdomains,
 		NodeLossAfter: s.NodeLossAfter, Rollout: s.Rollout,
 	}
-}
-
-// defaultDataDir is the system's place for root, the user's own otherwise.
-func defaultDataDir() string {
-	if os.Geteuid() == 0 {
-		return "/var/lib/slipway"
-	}
-	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "slipway")
-	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return ".slipway"
-	}
-	return filepath.Join(home, ".local", "share", "slipway")
 }
 
 // Validate says everything that is wrong.

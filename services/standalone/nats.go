@@ -13,7 +13,7 @@ func NATSUsers(c Config) (string, error) {
 	if err := os.MkdirAll(c.DataDir, dataDirMode); err != nil {
 		return "", fmt.Errorf("--data-dir: %w", err)
 	}
-	keys, err := natsconn.EnsureKeys(c.natsKeys())
+	keys, err := natsconn.EnsureKeys(c.dir().NATSKeys())
 	if err != nil {
 		return "", err
 	}

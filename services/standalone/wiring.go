@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -73,12 +72,12 @@ func (p *platform) buildNATS(ctx context.Context, g *ground) error {
 		connect.URL, connect.SeedFile = p.config.NATS, p.config.NATSKey
 		g.natsURL, g.edgeKey = p.config.NATS, p.config.NATSKey
 	} else {
-		keys, err := natsconn.EnsureKeys(p.config.natsKeys())
+		keys, err := natsconn.EnsureKeys(p.config.dir().NATSKeys())
 		if err != nil {
 			return err
 		}
 		server, err := natsconn.StartEmbedded(natsconn.EmbeddedConfig{
-			Listen: p.config.NATS, StoreDir: filepath.Join(p.config.natsDir(), "store"), Keys: keys, Log: p.log,
+			Listen: p.config.NATS, StoreDir: p.config.dir().NATSStore(), Keys: keys, Log: p.log,
 		})
 		if err != nil {
 			return fmt.Errorf("--nats: %w", err)
@@ -106,7 +105,7 @@ func (p *platform) buildNATS(ctx context.Context, g *ground) error {
 func (p *platform) buildDatabase(ctx context.Context, g *ground) error {
 	url := p.config.DatabaseURL
 	if url == "" {
-		cluster, err := postgres.Start(ctx, postgres.Config{Dir: p.config.postgresDir(), Log: p.log})
+		cluster, err := postgres.Start(ctx, postgres.Config{Dir: p.config.dir().Postgres(), Log: p.log})
 		if err != nil {
 			return err
 		}
@@ -155,7 +154,7 @@ func (p *platform) buildCalls(_ context.Context, g *ground) error {
 }
 
 func (p *platform) buildRegistry(context.Context, *ground) error {
-	s, err := registry.New(registry.Config{Listen: p.config.Registry, StoreDir: p.config.registryDir()}, registry.Deps{Log: p.log})
+	s, err := registry.New(registry.Config{Listen: p.config.Registry, StoreDir: p.config.dir().Registry()}, registry.Deps{Log: p.log})
 	if err != nil {
 		return fmt.Errorf("--registry: %w", err)
 	}
@@ -180,13 +179,13 @@ func (p *platform) buildIdentity(ctx context.Context, g *ground) error {
 	}
 	s.Register(g.calls)
 	p.group.Add("identity", s)
-	keep := identity.KeeperConfig{File: p.config.credentialsFile(), APIURL: p.config.apiURL(), AppURL: p.config.appURL()}
+	keep := identity.KeeperConfig{File: p.config.dir().Credentials(), APIURL: p.config.apiURL(), AppURL: p.config.appURL()}
 	// At once, not beside the other parts: who waits for the API reads the file.
 	return identity.NewKeeper(s, keep, p.log.With("part", "identity")).Keep(ctx)
 }
 
 func (p *platform) buildScheduler(ctx context.Context, g *ground) error {
-	master, err := seal.Master(p.config.masterKey())
+	master, err := seal.Master(p.config.dir().MasterKey())
 	if err != nil {
 		return err
 	}
@@ -231,12 +230,12 @@ func (p *platform) buildHealth(_ context.Context, g *ground) error {
 
 func (p *platform) buildEdge(_ context.Context, g *ground) error {
 	args := []string{
-		"--nats", g.natsURL, "--http", p.config.EdgeHTTP, "--https", p.config.EdgeHTTPS, "--data-dir", p.config.edgeDir(),
+		"--nats", g.natsURL, "--http", p.config.EdgeHTTP, "--https", p.config.EdgeHTTPS, "--data-dir", p.config.dir().Edge(),
 	}
 	if g.edgeKey != "" {
 		args = append(args, "--nats-creds", g.edgeKey)
 	}
-	e, err := edge.New(edge.Config{Program: p.options.EdgeProgram, Args: args, Version: p.options.Version, Dir: p.config.edgeDir(), Log: p.log})
+	e, err := edge.New(edge.Config{Program: p.options.EdgeProgram, Args: args, Version: p.options.Version, Dir: p.config.dir().Edge(), Log: p.log})
 	if err != nil {
 		return err
 	}
