@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
+	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
 	billingv1 "github.com/slipway-paas/slipway/gen/slipway/billing/v1"
 	healthv1 "github.com/slipway-paas/slipway/gen/slipway/health/v1"
 	nodev1 "github.com/slipway-paas/slipway/gen/slipway/node/v1"
@@ -95,6 +96,9 @@ func New(c Config, d Deps) (*Service, error) {
 	var options []projection.Option
 	if d.Meter != nil {
 		options = append(options, projection.WithMeter(d.Meter))
+		if err := countUnreadable(d.Meter, d.Store); err != nil {
+			return nil, err
+		}
 	}
 	runner, err := projection.New(d.Pool, d.Store, readmodel.Projection(d.Store), d.Log, options...)
 	if err != nil {
@@ -107,6 +111,7 @@ func New(c Config, d Deps) (*Service, error) {
 // Register adds the scheduler's RPCs.
 func (s *Service) Register(r grpc.ServiceRegistrar) {
 	schedulerv1.RegisterSchedulerServiceServer(r, server{Service: s})
+	adminv1.RegisterAdminServiceServer(r, adminServer{service: s})
 }
 
 // Ready says what is missing before commands can be taken; nil when nothing is.

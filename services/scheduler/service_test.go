@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"google.golang.org/grpc"
@@ -19,6 +20,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
 	billingv1 "github.com/slipway-paas/slipway/gen/slipway/billing/v1"
 	deploymentv1 "github.com/slipway-paas/slipway/gen/slipway/deployment/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
@@ -58,6 +60,8 @@ func TestMain(m *testing.M) {
 type platform struct {
 	t      *testing.T
 	client schedulerv1.SchedulerServiceClient
+	admin  adminv1.AdminServiceClient
+	pool   *pgxpool.Pool
 	store  eventstore.Store
 	nc     *nats.Conn
 	js     jetstream.JetStream
@@ -108,9 +112,10 @@ func startWith(t *testing.T, config scheduler.Config) *platform {
 	memory, err := rpc.NewMemory(quiet)
 	must(t, err)
 	billingv1.RegisterTierServiceServer(memory, tiers{})
-	p := &platform{t: t, store: log.New(js, quiet), nc: nc, js: js, client: schedulerv1.NewSchedulerServiceClient(memory.Conn())}
+	p := &platform{t: t, store: log.New(js, quiet), nc: nc, js: js, client: schedulerv1.NewSchedulerServiceClient(memory.Conn()),
+		admin: adminv1.NewAdminServiceClient(memory.Conn()), pool: postgres.Database(t)}
 	config.AllowedRegistries = []string{"ghcr.io/"}
-	deps := scheduler.Deps{Store: p.store, NATS: nc, JetStream: js, Pool: postgres.Database(t),
+	deps := scheduler.Deps{Store: p.store, NATS: nc, JetStream: js, Pool: p.pool,
 		Tiers: billingv1.NewTierServiceClient(memory.Conn()), Seal: seal.New(master, seal.NewKV(bucket)), Now: time.Now, Log: quiet}
 	p.again = func() {
 		t.Helper()

@@ -384,16 +384,248 @@ func (x *UncordonNodeResponse) GetNode() *Node {
 	return nil
 }
 
-type RebuildProjectionRequest struct {
+type GetProjectionRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
+func (x *GetProjectionRequest) Reset() {
+	*x = GetProjectionRequest{}
+	mi := &file_slipway_admin_v1_admin_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetProjectionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetProjectionRequest) ProtoMessage() {}
+
+func (x *GetProjectionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_admin_v1_admin_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetProjectionRequest.ProtoReflect.Descriptor instead.
+func (*GetProjectionRequest) Descriptor() ([]byte, []int) {
+	return file_slipway_admin_v1_admin_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *GetProjectionRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type GetProjectionResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Projection    *Projection            `protobuf:"bytes,1,opt,name=projection,proto3" json:"projection,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetProjectionResponse) Reset() {
+	*x = GetProjectionResponse{}
+	mi := &file_slipway_admin_v1_admin_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetProjectionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetProjectionResponse) ProtoMessage() {}
+
+func (x *GetProjectionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_admin_v1_admin_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetProjectionResponse.ProtoReflect.Descriptor instead.
+func (*GetProjectionResponse) Descriptor() ([]byte, []int) {
+	return file_slipway_admin_v1_admin_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *GetProjectionResponse) GetProjection() *Projection {
+	if x != nil {
+		return x.Projection
+	}
+	return nil
+}
+
+// Projection: rows made from the log.
+type Projection struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Name    string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Version uint32                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	// checkpoint is the sequence of the last event that the rows include.
+	Checkpoint uint32 `protobuf:"varint,3,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
+	// trouble is what it waits for; empty when it is up to date.
+	Trouble string `protobuf:"bytes,4,opt,name=trouble,proto3" json:"trouble,omitempty"`
+	// dead_letters wait to be replayed or dropped.
+	DeadLetters uint32 `protobuf:"varint,5,opt,name=dead_letters,json=deadLetters,proto3" json:"dead_letters,omitempty"`
+	// rebuild is null when none is under way in the scheduler that answers.
+	Rebuild       *Rebuild `protobuf:"bytes,6,opt,name=rebuild,proto3" json:"rebuild,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Projection) Reset() {
+	*x = Projection{}
+	mi := &file_slipway_admin_v1_admin_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Projection) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Projection) ProtoMessage() {}
+
+func (x *Projection) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_admin_v1_admin_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Projection.ProtoReflect.Descriptor instead.
+func (*Projection) Descriptor() ([]byte, []int) {
+	return file_slipway_admin_v1_admin_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Projection) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Projection) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Projection) GetCheckpoint() uint32 {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return 0
+}
+
+func (x *Projection) GetTrouble() string {
+	if x != nil {
+		return x.Trouble
+	}
+	return ""
+}
+
+func (x *Projection) GetDeadLetters() uint32 {
+	if x != nil {
+		return x.DeadLetters
+	}
+	return 0
+}
+
+func (x *Projection) GetRebuild() *Rebuild {
+	if x != nil {
+		return x.Rebuild
+	}
+	return nil
+}
+
+// Rebuild: how far the new rows are, and the live ones, by their events' sequences.
+type Rebuild struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Position      uint32                 `protobuf:"varint,1,opt,name=position,proto3" json:"position,omitempty"`
+	Target        uint32                 `protobuf:"varint,2,opt,name=target,proto3" json:"target,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rebuild) Reset() {
+	*x = Rebuild{}
+	mi := &file_slipway_admin_v1_admin_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rebuild) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rebuild) ProtoMessage() {}
+
+func (x *Rebuild) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_admin_v1_admin_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rebuild.ProtoReflect.Descriptor instead.
+func (*Rebuild) Descriptor() ([]byte, []int) {
+	return file_slipway_admin_v1_admin_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Rebuild) GetPosition() uint32 {
+	if x != nil {
+		return x.Position
+	}
+	return 0
+}
+
+func (x *Rebuild) GetTarget() uint32 {
+	if x != nil {
+		return x.Target
+	}
+	return 0
+}
+
+type RebuildProjectionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// accept_differences swaps also when old and new rows differ.
+	AcceptDifferences bool `protobuf:"varint,2,opt,name=accept_differences,json=acceptDifferences,proto3" json:"accept_differences,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
 func (x *RebuildProjectionRequest) Reset() {
 	*x = RebuildProjectionRequest{}
-	mi := &file_slipway_admin_v1_admin_proto_msgTypes[7]
+	mi := &file_slipway_admin_v1_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -405,7 +637,7 @@ func (x *RebuildProjectionRequest) String() string {
 func (*RebuildProjectionRequest) ProtoMessage() {}
 
 func (x *RebuildProjectionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_admin_v1_admin_proto_msgTypes[7]
+	mi := &file_slipway_admin_v1_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -418,7 +650,7 @@ func (x *RebuildProjectionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RebuildProjectionRequest.ProtoReflect.Descriptor instead.
 func (*RebuildProjectionRequest) Descriptor() ([]byte, []int) {
-	return file_slipway_admin_v1_admin_proto_rawDescGZIP(), []int{7}
+	return file_slipway_admin_v1_admin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RebuildProjectionRequest) GetName() string {
@@ -426,6 +658,13 @@ func (x *RebuildProjectionRequest) GetName() string {
 		return x.Name
 	}
 	return ""
+}
+
+func (x *RebuildProjectionRequest) GetAcceptDifferences() bool {
+	if x != nil {
+		return x.AcceptDifferences
+	}
+	return false
 }
 
 type RebuildProjectionResponse struct {
@@ -436,15 +675,17 @@ type RebuildProjectionResponse struct {
 	// identical says that old and new rows were the same, byte for byte.
 	Identical bool `protobuf:"varint,4,opt,name=identical,proto3" json:"identical,omitempty"`
 	// differences are rows that were not, at most 20, in words.
-	Differences   []string `protobuf:"bytes,5,rep,name=differences,proto3" json:"differences,omitempty"`
-	Seconds       float64  `protobuf:"fixed64,6,opt,name=seconds,proto3" json:"seconds,omitempty"`
+	Differences []string `protobuf:"bytes,5,rep,name=differences,proto3" json:"differences,omitempty"`
+	Seconds     float64  `protobuf:"fixed64,6,opt,name=seconds,proto3" json:"seconds,omitempty"`
+	// swapped says that the new rows are the live ones now.
+	Swapped       bool `protobuf:"varint,7,opt,name=swapped,proto3" json:"swapped,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RebuildProjectionResponse) Reset() {
 	*x = RebuildProjectionResponse{}
-	mi := &file_slipway_admin_v1_admin_proto_msgTypes[8]
+	mi := &file_slipway_admin_v1_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -456,7 +697,7 @@ func (x *RebuildProjectionResponse) String() string {
 func (*RebuildProjectionResponse) ProtoMessage() {}
 
 func (x *RebuildProjectionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_admin_v1_admin_proto_msgTypes[8]
+	mi := &file_slipway_admin_v1_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -469,7 +710,7 @@ func (x *RebuildProjectionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RebuildProjectionResponse.ProtoReflect.Descriptor instead.
 func (*RebuildProjectionResponse) Descriptor() ([]byte, []int) {
-	return file_slipway_admin_v1_admin_proto_rawDescGZIP(), []int{8}
+	return file_slipway_admin_v1_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RebuildProjectionResponse) GetName() string {
@@ -514,6 +755,13 @@ func (x *RebuildProjectionResponse) GetSeconds() float64 {
 	return 0
 }
 
+func (x *RebuildProjectionResponse) GetSwapped() bool {
+	if x != nil {
+		return x.Swapped
+	}
+	return false
+}
+
 // DeadLetter is an event that a projection could not take in.
 type DeadLetter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -533,7 +781,7 @@ type DeadLetter struct {
 
 func (x *DeadLetter) Reset() {
 	*x = DeadLetter{}
-	mi := &file_slipway_admin_v1_admin_proto_msgTypes[9]
+	mi := &file_slipway_admin_v1_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -545,7 +793,7 @@ func (x *DeadLetter) String() string {
 func (*DeadLetter) ProtoMessage() {}
 
 func (x *DeadLetter) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_admin_v1_admin_proto_msgTypes[9]
+	mi := &file_slipway_admin_v1_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -558,7 +806,7 @@ func (x *DeadLetter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetter.ProtoReflect.Descriptor instead.
 func (*DeadLetter) Descriptor() ([]byte, []int) {
-	return file_slipway_admin_v1_admin_proto_rawDescGZIP(), []int{9}
+	return file_slipway_admin_v1_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *DeadLetter) GetId() string {
@@ -625,7 +873,7 @@ type ListDeadLettersRequest struct {
 
 func (x *ListDeadLettersRequest) Reset() {
 	*x = ListDeadLettersRequest{}
-	mi := &file_slipway_admin_v1_admin_proto_msgTypes[10]
+	mi := &file_slipway_admin_v1_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -637,7 +885,7 @@ func (x *ListDeadLettersRequest) String() string {
 func (*ListDeadLettersRequest) ProtoMessage() {}
 
 func (x *ListDeadLettersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_admin_v1_admin_proto_msgTypes[10]
+	mi := &file_slipway_admin_v1_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -650,7 +898,7 @@ func (x *ListDeadLettersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeadLettersRequest.ProtoReflect.Descriptor instead.
 func (*ListDeadLettersRequest) Descriptor() ([]byte, []int) {
-	return file_slipway_admin_v1_admin_proto_rawDescGZIP(), []int{10}
+	return file_slipway_admin_v1_admin_proto_rawDescGZIP(), []int{14}
 }
 
 type ListDeadLettersResponse struct {
@@ -662,7 +910,7 @@ type ListDeadLettersResponse struct {
 
 func (x *ListDeadLettersResponse) Reset() {
 	*x = ListDeadLettersResponse{}
-	mi := &file_slipway_admin_v1_admin_proto_msgTypes[11]
+	mi := &file_slipway_admin_v1_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -674,7 +922,7 @@ func (x *ListDeadLettersResponse) String() string {
 func (*ListDeadLettersResponse) ProtoMessage() {}
 
 func (x *ListDeadLettersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_admin_v1_admin_proto_msgTypes[11]
+	mi := &file_slipway_admin_v1_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -687,7 +935,7 @@ func (x *ListDeadLettersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeadLettersResponse.ProtoReflect.Descriptor instead.
 func (*ListDeadLettersResponse) Descriptor() ([]byte, []int) {
-	return file_slipway_admin_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_slipway_admin_v1_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListDeadLettersResponse) GetDeadLetters() []*DeadLetter {
@@ -706,7 +954,7 @@ type GetDeadLetterRequest struct {
 
 func (x *GetDeadLetterRequest) Reset() {
 	*x = GetDeadLetterRequest{}
-	mi := &file_slipway_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_slipway_admin_v1_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -718,7 +966,7 @@ func (x *GetDeadLetterRequest) String() string {
 func (*GetDeadLetterRequest) ProtoMessage() {}
 
 func (x *GetDeadLetterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_slipway_admin_v1_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -731,7 +979,7 @@ func (x *GetDeadLetterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDeadLetterRequest.ProtoReflect.Descriptor instead.
 func (*GetDeadLetterRequest) Descriptor() ([]byte, []int) {
-	return file_slipway_admin_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_slipway_admin_v1_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetDeadLetterRequest) GetId() string {
@@ -750,7 +998,7 @@ type GetDeadLetterResponse struct {
 
 func (x *GetDeadLetterResponse) Reset() {
 	*x = GetDeadLetterResponse{}
-	mi := &file_slipway_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_slipway_admin_v1_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -762,7 +1010,7 @@ func (x *GetDeadLetterResponse) String() string {
 func (*GetDeadLetterResponse) ProtoMessage() {}
 
 func (x *GetDeadLetterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_slipway_admin_v1_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -775,7 +1023,7 @@ func (x *GetDeadLetterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDeadLetterResponse.ProtoReflect.Descriptor instead.
 func (*GetDeadLetterResponse) Descriptor() ([]byte, []int) {
-	return file_slipway_admin_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_slipway_admin_v1_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GetDeadLetterResponse) GetDeadLetter() *DeadLetter {
@@ -794,7 +1042,7 @@ type ReplayDeadLetterRequest struct {
 
 func (x *ReplayDeadLetterRequest) Reset() {
 	*x = ReplayDeadLetterRequest{}
-	mi := &file_slipway_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_slipway_admin_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -806,7 +1054,7 @@ func (x *ReplayDeadLetterRequest) String() string {
 func (*ReplayDeadLetterRequest) ProtoMessage() {}
 
 func (x *ReplayDeadLetterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_slipway_admin_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -819,7 +1067,7 @@ func (x *ReplayDeadLetterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayDeadLetterRequest.ProtoReflect.Descriptor instead.
 func (*ReplayDeadLetterRequest) Descriptor() ([]byte, []int) {
-	return file_slipway_admin_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_slipway_admin_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ReplayDeadLetterRequest) GetId() string {
@@ -838,7 +1086,7 @@ type ReplayDeadLetterResponse struct {
 
 func (x *ReplayDeadLetterResponse) Reset() {
 	*x = ReplayDeadLetterResponse{}
-	mi := &file_slipway_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_slipway_admin_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -850,7 +1098,7 @@ func (x *ReplayDeadLetterResponse) String() string {
 func (*ReplayDeadLetterResponse) ProtoMessage() {}
 
 func (x *ReplayDeadLetterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_slipway_admin_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -863,7 +1111,7 @@ func (x *ReplayDeadLetterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayDeadLetterResponse.ProtoReflect.Descriptor instead.
 func (*ReplayDeadLetterResponse) Descriptor() ([]byte, []int) {
-	return file_slipway_admin_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_slipway_admin_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ReplayDeadLetterResponse) GetDeadLetter() *DeadLetter {
@@ -882,7 +1130,7 @@ type DropDeadLetterRequest struct {
 
 func (x *DropDeadLetterRequest) Reset() {
 	*x = DropDeadLetterRequest{}
-	mi := &file_slipway_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_slipway_admin_v1_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -894,7 +1142,7 @@ func (x *DropDeadLetterRequest) String() string {
 func (*DropDeadLetterRequest) ProtoMessage() {}
 
 func (x *DropDeadLetterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_slipway_admin_v1_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -907,7 +1155,7 @@ func (x *DropDeadLetterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropDeadLetterRequest.ProtoReflect.Descriptor instead.
 func (*DropDeadLetterRequest) Descriptor() ([]byte, []int) {
-	return file_slipway_admin_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_slipway_admin_v1_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DropDeadLetterRequest) GetId() string {
@@ -926,7 +1174,7 @@ type DropDeadLetterResponse struct {
 
 func (x *DropDeadLetterResponse) Reset() {
 	*x = DropDeadLetterResponse{}
-	mi := &file_slipway_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_slipway_admin_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -938,7 +1186,7 @@ func (x *DropDeadLetterResponse) String() string {
 func (*DropDeadLetterResponse) ProtoMessage() {}
 
 func (x *DropDeadLetterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_slipway_admin_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -951,7 +1199,7 @@ func (x *DropDeadLetterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DropDeadLetterResponse.ProtoReflect.Descriptor instead.
 func (*DropDeadLetterResponse) Descriptor() ([]byte, []int) {
-	return file_slipway_admin_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_slipway_admin_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DropDeadLetterResponse) GetMessage() string {
@@ -985,16 +1233,37 @@ const file_slipway_admin_v1_admin_proto_rawDesc = "" +
 	"\x13UncordonNodeRequest\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\"B\n" +
 	"\x14UncordonNodeResponse\x12*\n" +
-	"\x04node\x18\x01 \x01(\v2\x16.slipway.admin.v1.NodeR\x04node\".\n" +
+	"\x04node\x18\x01 \x01(\v2\x16.slipway.admin.v1.NodeR\x04node\"*\n" +
+	"\x14GetProjectionRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"U\n" +
+	"\x15GetProjectionResponse\x12<\n" +
+	"\n" +
+	"projection\x18\x01 \x01(\v2\x1c.slipway.admin.v1.ProjectionR\n" +
+	"projection\"\xcc\x01\n" +
+	"\n" +
+	"Projection\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\rR\aversion\x12\x1e\n" +
+	"\n" +
+	"checkpoint\x18\x03 \x01(\rR\n" +
+	"checkpoint\x12\x18\n" +
+	"\atrouble\x18\x04 \x01(\tR\atrouble\x12!\n" +
+	"\fdead_letters\x18\x05 \x01(\rR\vdeadLetters\x123\n" +
+	"\arebuild\x18\x06 \x01(\v2\x19.slipway.admin.v1.RebuildR\arebuild\"=\n" +
+	"\aRebuild\x12\x1a\n" +
+	"\bposition\x18\x01 \x01(\rR\bposition\x12\x16\n" +
+	"\x06target\x18\x02 \x01(\rR\x06target\"]\n" +
 	"\x18RebuildProjectionRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"\xb5\x01\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12-\n" +
+	"\x12accept_differences\x18\x02 \x01(\bR\x11acceptDifferences\"\xcf\x01\n" +
 	"\x19RebuildProjectionResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06events\x18\x02 \x01(\rR\x06events\x12\x12\n" +
 	"\x04rows\x18\x03 \x01(\rR\x04rows\x12\x1c\n" +
 	"\tidentical\x18\x04 \x01(\bR\tidentical\x12 \n" +
 	"\vdifferences\x18\x05 \x03(\tR\vdifferences\x12\x18\n" +
-	"\aseconds\x18\x06 \x01(\x01R\aseconds\"\x8d\x02\n" +
+	"\aseconds\x18\x06 \x01(\x01R\aseconds\x12\x18\n" +
+	"\aswapped\x18\a \x01(\bR\aswapped\"\x8d\x02\n" +
 	"\n" +
 	"DeadLetter\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
@@ -1024,11 +1293,13 @@ const file_slipway_admin_v1_admin_proto_rawDesc = "" +
 	"\x15DropDeadLetterRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"2\n" +
 	"\x16DropDeadLetterResponse\x12\x18\n" +
-	"\amessage\x18\x01 \x01(\tR\amessage2\xfa\b\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage2\x87\n" +
+	"\n" +
 	"\fAdminService\x12q\n" +
 	"\tListNodes\x12\".slipway.admin.v1.ListNodesRequest\x1a#.slipway.admin.v1.ListNodesResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\x12\x13/api/v1/admin/nodes\x12\x81\x01\n" +
 	"\tDrainNode\x12\".slipway.admin.v1.DrainNodeRequest\x1a#.slipway.admin.v1.DrainNodeResponse\"+\x82\xd3\xe4\x93\x02%\"#/api/v1/admin/nodes/{node_id}/drain\x12\x8d\x01\n" +
-	"\fUncordonNode\x12%.slipway.admin.v1.UncordonNodeRequest\x1a&.slipway.admin.v1.UncordonNodeResponse\".\x82\xd3\xe4\x93\x02(\"&/api/v1/admin/nodes/{node_id}/uncordon\x12\x9e\x01\n" +
+	"\fUncordonNode\x12%.slipway.admin.v1.UncordonNodeRequest\x1a&.slipway.admin.v1.UncordonNodeResponse\".\x82\xd3\xe4\x93\x02(\"&/api/v1/admin/nodes/{node_id}/uncordon\x12\x8a\x01\n" +
+	"\rGetProjection\x12&.slipway.admin.v1.GetProjectionRequest\x1a'.slipway.admin.v1.GetProjectionResponse\"(\x82\xd3\xe4\x93\x02\"\x12 /api/v1/admin/projections/{name}\x12\x9e\x01\n" +
 	"\x11RebuildProjection\x12*.slipway.admin.v1.RebuildProjectionRequest\x1a+.slipway.admin.v1.RebuildProjectionResponse\"0\x82\xd3\xe4\x93\x02*\"(/api/v1/admin/projections/{name}/rebuild\x12\x8a\x01\n" +
 	"\x0fListDeadLetters\x12(.slipway.admin.v1.ListDeadLettersRequest\x1a).slipway.admin.v1.ListDeadLettersResponse\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/api/v1/admin/dead-letters\x12\x89\x01\n" +
 	"\rGetDeadLetter\x12&.slipway.admin.v1.GetDeadLetterRequest\x1a'.slipway.admin.v1.GetDeadLetterResponse\"'\x82\xd3\xe4\x93\x02!\x12\x1f/api/v1/admin/dead-letters/{id}\x12\x99\x01\n" +
@@ -1047,7 +1318,7 @@ func file_slipway_admin_v1_admin_proto_rawDescGZIP() []byte {
 	return file_slipway_admin_v1_admin_proto_rawDescData
 }
 
-var file_slipway_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_slipway_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_slipway_admin_v1_admin_proto_goTypes = []any{
 	(*Node)(nil),                      // 0: slipway.admin.v1.Node
 	(*ListNodesRequest)(nil),          // 1: slipway.admin.v1.ListNodesRequest
@@ -1056,51 +1327,59 @@ var file_slipway_admin_v1_admin_proto_goTypes = []any{
 	(*DrainNodeResponse)(nil),         // 4: slipway.admin.v1.DrainNodeResponse
 	(*UncordonNodeRequest)(nil),       // 5: slipway.admin.v1.UncordonNodeRequest
 	(*UncordonNodeResponse)(nil),      // 6: slipway.admin.v1.UncordonNodeResponse
-	(*RebuildProjectionRequest)(nil),  // 7: slipway.admin.v1.RebuildProjectionRequest
-	(*RebuildProjectionResponse)(nil), // 8: slipway.admin.v1.RebuildProjectionResponse
-	(*DeadLetter)(nil),                // 9: slipway.admin.v1.DeadLetter
-	(*ListDeadLettersRequest)(nil),    // 10: slipway.admin.v1.ListDeadLettersRequest
-	(*ListDeadLettersResponse)(nil),   // 11: slipway.admin.v1.ListDeadLettersResponse
-	(*GetDeadLetterRequest)(nil),      // 12: slipway.admin.v1.GetDeadLetterRequest
-	(*GetDeadLetterResponse)(nil),     // 13: slipway.admin.v1.GetDeadLetterResponse
-	(*ReplayDeadLetterRequest)(nil),   // 14: slipway.admin.v1.ReplayDeadLetterRequest
-	(*ReplayDeadLetterResponse)(nil),  // 15: slipway.admin.v1.ReplayDeadLetterResponse
-	(*DropDeadLetterRequest)(nil),     // 16: slipway.admin.v1.DropDeadLetterRequest
-	(*DropDeadLetterResponse)(nil),    // 17: slipway.admin.v1.DropDeadLetterResponse
-	(*timestamppb.Timestamp)(nil),     // 18: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),           // 19: google.protobuf.Struct
+	(*GetProjectionRequest)(nil),      // 7: slipway.admin.v1.GetProjectionRequest
+	(*GetProjectionResponse)(nil),     // 8: slipway.admin.v1.GetProjectionResponse
+	(*Projection)(nil),                // 9: slipway.admin.v1.Projection
+	(*Rebuild)(nil),                   // 10: slipway.admin.v1.Rebuild
+	(*RebuildProjectionRequest)(nil),  // 11: slipway.admin.v1.RebuildProjectionRequest
+	(*RebuildProjectionResponse)(nil), // 12: slipway.admin.v1.RebuildProjectionResponse
+	(*DeadLetter)(nil),                // 13: slipway.admin.v1.DeadLetter
+	(*ListDeadLettersRequest)(nil),    // 14: slipway.admin.v1.ListDeadLettersRequest
+	(*ListDeadLettersResponse)(nil),   // 15: slipway.admin.v1.ListDeadLettersResponse
+	(*GetDeadLetterRequest)(nil),      // 16: slipway.admin.v1.GetDeadLetterRequest
+	(*GetDeadLetterResponse)(nil),     // 17: slipway.admin.v1.GetDeadLetterResponse
+	(*ReplayDeadLetterRequest)(nil),   // 18: slipway.admin.v1.ReplayDeadLetterRequest
+	(*ReplayDeadLetterResponse)(nil),  // 19: slipway.admin.v1.ReplayDeadLetterResponse
+	(*DropDeadLetterRequest)(nil),     // 20: slipway.admin.v1.DropDeadLetterRequest
+	(*DropDeadLetterResponse)(nil),    // 21: slipway.admin.v1.DropDeadLetterResponse
+	(*timestamppb.Timestamp)(nil),     // 22: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),           // 23: google.protobuf.Struct
 }
 var file_slipway_admin_v1_admin_proto_depIdxs = []int32{
-	18, // 0: slipway.admin.v1.Node.seen_at:type_name -> google.protobuf.Timestamp
+	22, // 0: slipway.admin.v1.Node.seen_at:type_name -> google.protobuf.Timestamp
 	0,  // 1: slipway.admin.v1.ListNodesResponse.nodes:type_name -> slipway.admin.v1.Node
 	0,  // 2: slipway.admin.v1.DrainNodeResponse.node:type_name -> slipway.admin.v1.Node
 	0,  // 3: slipway.admin.v1.UncordonNodeResponse.node:type_name -> slipway.admin.v1.Node
-	18, // 4: slipway.admin.v1.DeadLetter.failed_at:type_name -> google.protobuf.Timestamp
-	19, // 5: slipway.admin.v1.DeadLetter.data:type_name -> google.protobuf.Struct
-	9,  // 6: slipway.admin.v1.ListDeadLettersResponse.dead_letters:type_name -> slipway.admin.v1.DeadLetter
-	9,  // 7: slipway.admin.v1.GetDeadLetterResponse.dead_letter:type_name -> slipway.admin.v1.DeadLetter
-	9,  // 8: slipway.admin.v1.ReplayDeadLetterResponse.dead_letter:type_name -> slipway.admin.v1.DeadLetter
-	1,  // 9: slipway.admin.v1.AdminService.ListNodes:input_type -> slipway.admin.v1.ListNodesRequest
-	3,  // 10: slipway.admin.v1.AdminService.DrainNode:input_type -> slipway.admin.v1.DrainNodeRequest
-	5,  // 11: slipway.admin.v1.AdminService.UncordonNode:input_type -> slipway.admin.v1.UncordonNodeRequest
-	7,  // 12: slipway.admin.v1.AdminService.RebuildProjection:input_type -> slipway.admin.v1.RebuildProjectionRequest
-	10, // 13: slipway.admin.v1.AdminService.ListDeadLetters:input_type -> slipway.admin.v1.ListDeadLettersRequest
-	12, // 14: slipway.admin.v1.AdminService.GetDeadLetter:input_type -> slipway.admin.v1.GetDeadLetterRequest
-	14, // 15: slipway.admin.v1.AdminService.ReplayDeadLetter:input_type -> slipway.admin.v1.ReplayDeadLetterRequest
-	16, // 16: slipway.admin.v1.AdminService.DropDeadLetter:input_type -> slipway.admin.v1.DropDeadLetterRequest
-	2,  // 17: slipway.admin.v1.AdminService.ListNodes:output_type -> slipway.admin.v1.ListNodesResponse
-	4,  // 18: slipway.admin.v1.AdminService.DrainNode:output_type -> slipway.admin.v1.DrainNodeResponse
-	6,  // 19: slipway.admin.v1.AdminService.UncordonNode:output_type -> slipway.admin.v1.UncordonNodeResponse
-	8,  // 20: slipway.admin.v1.AdminService.RebuildProjection:output_type -> slipway.admin.v1.RebuildProjectionResponse
-	11, // 21: slipway.admin.v1.AdminService.ListDeadLetters:output_type -> slipway.admin.v1.ListDeadLettersResponse
-	13, // 22: slipway.admin.v1.AdminService.GetDeadLetter:output_type -> slipway.admin.v1.GetDeadLetterResponse
-	15, // 23: slipway.admin.v1.AdminService.ReplayDeadLetter:output_type -> slipway.admin.v1.ReplayDeadLetterResponse
-	17, // 24: slipway.admin.v1.AdminService.DropDeadLetter:output_type -> slipway.admin.v1.DropDeadLetterResponse
-	17, // [17:25] is the sub-list for method output_type
-	9,  // [9:17] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	9,  // 4: slipway.admin.v1.GetProjectionResponse.projection:type_name -> slipway.admin.v1.Projection
+	10, // 5: slipway.admin.v1.Projection.rebuild:type_name -> slipway.admin.v1.Rebuild
+	22, // 6: slipway.admin.v1.DeadLetter.failed_at:type_name -> google.protobuf.Timestamp
+	23, // 7: slipway.admin.v1.DeadLetter.data:type_name -> google.protobuf.Struct
+	13, // 8: slipway.admin.v1.ListDeadLettersResponse.dead_letters:type_name -> slipway.admin.v1.DeadLetter
+	13, // 9: slipway.admin.v1.GetDeadLetterResponse.dead_letter:type_name -> slipway.admin.v1.DeadLetter
+	13, // 10: slipway.admin.v1.ReplayDeadLetterResponse.dead_letter:type_name -> slipway.admin.v1.DeadLetter
+	1,  // 11: slipway.admin.v1.AdminService.ListNodes:input_type -> slipway.admin.v1.ListNodesRequest
+	3,  // 12: slipway.admin.v1.AdminService.DrainNode:input_type -> slipway.admin.v1.DrainNodeRequest
+	5,  // 13: slipway.admin.v1.AdminService.UncordonNode:input_type -> slipway.admin.v1.UncordonNodeRequest
+	7,  // 14: slipway.admin.v1.AdminService.GetProjection:input_type -> slipway.admin.v1.GetProjectionRequest
+	11, // 15: slipway.admin.v1.AdminService.RebuildProjection:input_type -> slipway.admin.v1.RebuildProjectionRequest
+	14, // 16: slipway.admin.v1.AdminService.ListDeadLetters:input_type -> slipway.admin.v1.ListDeadLettersRequest
+	16, // 17: slipway.admin.v1.AdminService.GetDeadLetter:input_type -> slipway.admin.v1.GetDeadLetterRequest
+	18, // 18: slipway.admin.v1.AdminService.ReplayDeadLetter:input_type -> slipway.admin.v1.ReplayDeadLetterRequest
+	20, // 19: slipway.admin.v1.AdminService.DropDeadLetter:input_type -> slipway.admin.v1.DropDeadLetterRequest
+	2,  // 20: slipway.admin.v1.AdminService.ListNodes:output_type -> slipway.admin.v1.ListNodesResponse
+	4,  // 21: slipway.admin.v1.AdminService.DrainNode:output_type -> slipway.admin.v1.DrainNodeResponse
+	6,  // 22: slipway.admin.v1.AdminService.UncordonNode:output_type -> slipway.admin.v1.UncordonNodeResponse
+	8,  // 23: slipway.admin.v1.AdminService.GetProjection:output_type -> slipway.admin.v1.GetProjectionResponse
+	12, // 24: slipway.admin.v1.AdminService.RebuildProjection:output_type -> slipway.admin.v1.RebuildProjectionResponse
+	15, // 25: slipway.admin.v1.AdminService.ListDeadLetters:output_type -> slipway.admin.v1.ListDeadLettersResponse
+	17, // 26: slipway.admin.v1.AdminService.GetDeadLetter:output_type -> slipway.admin.v1.GetDeadLetterResponse
+	19, // 27: slipway.admin.v1.AdminService.ReplayDeadLetter:output_type -> slipway.admin.v1.ReplayDeadLetterResponse
+	21, // 28: slipway.admin.v1.AdminService.DropDeadLetter:output_type -> slipway.admin.v1.DropDeadLetterResponse
+	20, // [20:29] is the sub-list for method output_type
+	11, // [11:20] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_slipway_admin_v1_admin_proto_init() }
@@ -1114,7 +1393,7 @@ func file_slipway_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_slipway_admin_v1_admin_proto_rawDesc), len(file_slipway_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

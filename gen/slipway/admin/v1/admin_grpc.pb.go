@@ -24,6 +24,7 @@ const (
 	AdminService_ListNodes_FullMethodName         = "/slipway.admin.v1.AdminService/ListNodes"
 	AdminService_DrainNode_FullMethodName         = "/slipway.admin.v1.AdminService/DrainNode"
 	AdminService_UncordonNode_FullMethodName      = "/slipway.admin.v1.AdminService/UncordonNode"
+	AdminService_GetProjection_FullMethodName     = "/slipway.admin.v1.AdminService/GetProjection"
 	AdminService_RebuildProjection_FullMethodName = "/slipway.admin.v1.AdminService/RebuildProjection"
 	AdminService_ListDeadLetters_FullMethodName   = "/slipway.admin.v1.AdminService/ListDeadLetters"
 	AdminService_GetDeadLetter_FullMethodName     = "/slipway.admin.v1.AdminService/GetDeadLetter"
@@ -41,8 +42,10 @@ type AdminServiceClient interface {
 	// DrainNode cordons the node and moves its instances away with no failed request.
 	DrainNode(ctx context.Context, in *DrainNodeRequest, opts ...grpc.CallOption) (*DrainNodeResponse, error)
 	UncordonNode(ctx context.Context, in *UncordonNodeRequest, opts ...grpc.CallOption) (*UncordonNodeResponse, error)
+	// GetProjection says how far a projection is, and a rebuild of it.
+	GetProjection(ctx context.Context, in *GetProjectionRequest, opts ...grpc.CallOption) (*GetProjectionResponse, error)
 	// RebuildProjection makes the projection's rows anew beside the live ones, compares
-	// them, and swaps. It answers when that is done.
+	// them, and swaps when they are the same. It answers when that is done.
 	RebuildProjection(ctx context.Context, in *RebuildProjectionRequest, opts ...grpc.CallOption) (*RebuildProjectionResponse, error)
 	ListDeadLetters(ctx context.Context, in *ListDeadLettersRequest, opts ...grpc.CallOption) (*ListDeadLettersResponse, error)
 	GetDeadLetter(ctx context.Context, in *GetDeadLetterRequest, opts ...grpc.CallOption) (*GetDeadLetterResponse, error)
@@ -83,6 +86,16 @@ func (c *adminServiceClient) UncordonNode(ctx context.Context, in *UncordonNodeR
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(UncordonNodeResponse)
 	err := c.cc.Invoke(ctx, AdminService_UncordonNode_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) GetProjection(ctx context.Context, in *GetProjectionRequest, opts ...grpc.CallOption) (*GetProjectionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetProjectionResponse)
+	err := c.cc.Invoke(ctx, AdminService_GetProjection_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -149,8 +162,10 @@ type AdminServiceServer interface {
 	// DrainNode cordons the node and moves its instances away with no failed request.
 	DrainNode(context.Context, *DrainNodeRequest) (*DrainNodeResponse, error)
 	UncordonNode(context.Context, *UncordonNodeRequest) (*UncordonNodeResponse, error)
+	// GetProjection says how far a projection is, and a rebuild of it.
+	GetProjection(context.Context, *GetProjectionRequest) (*GetProjectionResponse, error)
 	// RebuildProjection makes the projection's rows anew beside the live ones, compares
-	// them, and swaps. It answers when that is done.
+	// them, and swaps when they are the same. It answers when that is done.
 	RebuildProjection(context.Context, *RebuildProjectionRequest) (*RebuildProjectionResponse, error)
 	ListDeadLetters(context.Context, *ListDeadLettersRequest) (*ListDeadLettersResponse, error)
 	GetDeadLetter(context.Context, *GetDeadLetterRequest) (*GetDeadLetterResponse, error)
@@ -175,6 +190,9 @@ func (UnimplementedAdminServiceServer) DrainNode(context.Context, *DrainNodeRequ
 }
 func (UnimplementedAdminServiceServer) UncordonNode(context.Context, *UncordonNodeRequest) (*UncordonNodeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method UncordonNode not implemented")
+}
+func (UnimplementedAdminServiceServer) GetProjection(context.Context, *GetProjectionRequest) (*GetProjectionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetProjection not implemented")
 }
 func (UnimplementedAdminServiceServer) RebuildProjection(context.Context, *RebuildProjectionRequest) (*RebuildProjectionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RebuildProjection not implemented")
@@ -262,6 +280,24 @@ func _AdminService_UncordonNode_Handler(srv interface{}, ctx context.Context, de
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(AdminServiceServer).UncordonNode(ctx, req.(*UncordonNodeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_GetProjection_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetProjectionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).GetProjection(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_GetProjection_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).GetProjection(ctx, req.(*GetProjectionRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -374,6 +410,10 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "UncordonNode",
 			Handler:    _AdminService_UncordonNode_Handler,
+		},
+		{
+			MethodName: "GetProjection",
+			Handler:    _AdminService_GetProjection_Handler,
 		},
 		{
 			MethodName: "RebuildProjection",
