@@ -2,15 +2,18 @@ package scheduler
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	nodev1 "github.com/slipway-paas/slipway/gen/slipway/node/v1"
 	"github.com/slipway-paas/slipway/libs/decider"
 	"github.com/slipway-paas/slipway/libs/eventstore"
+	"github.com/slipway-paas/slipway/libs/natsconn"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/libs/view"
 	"github.com/slipway-paas/slipway/services/scheduler/node"
@@ -98,7 +101,30 @@ func (s *Service) canHear(ctx context.Context, beats Heartbeats) bool {
 		return true
 	}
 	_, _, err := beats.Get(ctx, quiet[0])
+	if err != nil && s.deps.JetStream != nil {
+		if repairErr := s.restoreHeartbeats(ctx); repairErr != nil && ctx.Err() == nil {
+			s.deps.Log.WarnContext(ctx, "heartbeats cannot be heard", "error", errors.Join(err, repairErr))
+		}
+	}
 	return err == nil
+}
+
+// restoreHeartbeats makes the bucket anew when it is gone: it is in memory, and ends
+// with a NATS server that is alone.
+func (s *Service) restoreHeartbeats(ctx context.Context) error {
+	_, err := s.deps.JetStream.KeyValue(ctx, subjects.BucketNodes)
+	if !errors.Is(err, jetstream.ErrBucketNotFound) {
+		return err
+	}
+	events, err := s.deps.JetStream.Stream(ctx, subjects.StreamEvents)
+	if err != nil {
+		return fmt.Errorf("looking at %s: %w", subjects.StreamEvents, err)
+	}
+	if err := natsconn.Provision(ctx, s.deps.JetStream, events.CachedInfo().Config.Replicas); err != nil {
+		return err
+	}
+	s.deps.Log.InfoContext(ctx, "made anew what NATS had kept in memory")
+	return nil
 }
 
 func (s *Service) decideNode(ctx context.Context, beats Heartbeats, due roster.Due) error {

@@ -2,6 +2,7 @@ package scheduler_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -43,7 +44,7 @@ func (p *platform) beats(id string, memoryMB uint32) (stop func()) {
 			case <-tick.C:
 			}
 			_, err := v.Put(ctx, id, &nodev1.Node{NodeId: id, MemoryMb: memoryMB, CpuMillicores: 4000, SeenAt: timestamppb.Now()})
-			if err != nil && ctx.Err() == nil {
+			if err != nil && !errors.Is(err, view.ErrUnavailable) && ctx.Err() == nil {
 				return err
 			}
 		}
@@ -207,21 +208,47 @@ func TestANewSchedulerGivesEveryNodeTimeToBeHeard(t *testing.T) {
 	p.beats("n1", 1024)
 	p.beats("n2", 1024)
 	p.is("n2", "ready")
+	p.spares("n1", d.Id)
+}
+
+// spares wants that a node is not lost for as long as that could take, and never was.
+func (p *platform) spares(id, deployment string) {
+	p.t.Helper()
 	never := time.Now().Add(6 * time.Second)
-	within(t, "n1 would have been lost by now", func() bool { return time.Now().After(never) })
-	p.is("n1", "ready")
-	events, err := p.store.Load(t.Context(), subjects.Of(subjects.Platform, subjects.Node, "n1"), 0)
-	must(t, err)
+	within(p.t, id+" would have been lost by now", func() bool { return time.Now().After(never) })
+	p.is(id, "ready")
+	events, err := p.store.Load(p.t.Context(), subjects.Of(subjects.Platform, subjects.Node, id), 0)
+	must(p.t, err)
 	var names []string
 	for _, e := range events {
 		names = append(names, e.Type())
 	}
 	if !slices.Equal(names, []string{"NodeJoined"}) {
-		t.Errorf("what happened to n1: %v", names)
+		p.t.Errorf("what happened to %s: %v", id, names)
 	}
-	moved, err := p.store.Load(t.Context(), subjects.Of("acme", subjects.Deployment, d.Id), 0)
-	must(t, err)
+	moved, err := p.store.Load(p.t.Context(), subjects.Of("acme", subjects.Deployment, deployment), 0)
+	must(p.t, err)
 	if slices.ContainsFunc(moved, func(e eventstore.Recorded) bool { return e.Type() == "InstancesRescheduled" }) {
-		t.Error("its instance was moved")
+		p.t.Error("its instance was moved")
 	}
+}
+
+func TestNoNodeIsLostBecauseNATSWasAway(t *testing.T) {
+	t.Parallel()
+	p := startWith(t, losing())
+	p.beats("n1", 1024)
+	p.is("n1", "ready")
+	d := p.live("steady", "n1")
+	p.beats("n2", 1024)
+	p.is("n2", "ready")
+	p.restartNATS(func() {
+		enough := time.Now().Add(6 * time.Second)
+		within(t, "all nodes were silent for long enough", func() bool { return time.Now().After(enough) })
+	})
+	within(t, "heartbeats are heard again", func() bool {
+		out, err := p.service.ListNodes(t.Context(), &adminv1.ListNodesRequest{})
+		must(t, err)
+		return len(out.Nodes) == 2 && time.Since(out.Nodes[0].SeenAt.AsTime()) < time.Second
+	})
+	p.spares("n1", d.Id)
 }

@@ -70,6 +70,8 @@ type platform struct {
 	// again starts another scheduler over the same log once the first is stopped.
 	again func()
 	stop  func()
+	// restartNATS takes the server away for as long as away returns not.
+	restartNATS func(away func())
 }
 
 type tiers struct {
@@ -96,9 +98,10 @@ func startWith(t *testing.T, config scheduler.Config) *platform {
 	quiet := slog.New(slog.DiscardHandler)
 	keys, err := natsconn.EnsureKeys(t.TempDir())
 	must(t, err)
-	server, err := natsconn.StartEmbedded(natsconn.EmbeddedConfig{Listen: "127.0.0.1:0", StoreDir: t.TempDir(), Keys: keys, Log: quiet})
+	embedded := natsconn.EmbeddedConfig{Listen: "127.0.0.1:0", StoreDir: t.TempDir(), Keys: keys, Log: quiet}
+	server, err := natsconn.StartEmbedded(embedded)
 	must(t, err)
-	t.Cleanup(server.Stop)
+	t.Cleanup(func() { server.Stop() })
 	nc, err := natsconn.Connect(natsconn.Config{URL: server.URL(), SeedFile: server.SeedFile(natsconn.RolePlatform), Role: natsconn.RolePlatform, Name: "test", Log: quiet})
 	must(t, err)
 	t.Cleanup(nc.Close)
@@ -123,6 +126,14 @@ func startWith(t *testing.T, config scheduler.Config) *platform {
 		must(t, err)
 		p.service, p.stop = s, run(t, s.Run)
 		within(t, "the scheduler is ready", func() bool { return s.Ready() == nil })
+	}
+	p.restartNATS = func(away func()) {
+		t.Helper()
+		embedded.Listen = strings.TrimPrefix(server.URL(), "nats://")
+		server.Stop()
+		away()
+		server, err = natsconn.StartEmbedded(embedded)
+		must(t, err)
 	}
 	p.service, err = scheduler.New(config, deps)
 	must(t, err)
