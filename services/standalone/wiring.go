@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
 	billingv1 "github.com/slipway-paas/slipway/gen/slipway/billing/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	schedulerv1 "github.com/slipway-paas/slipway/gen/slipway/scheduler/v1"
@@ -197,7 +198,7 @@ func (p *platform) buildScheduler(ctx context.Context, g *ground) error {
 		Store: g.store, NATS: g.nats, JetStream: g.js, Pool: g.pool, Seal: seal.New(master, seal.NewKV(keys)),
 		Tiers:    billingv1.NewTierServiceClient(g.calls.Conn()),
 		Registry: p.options.Observer.Registry,
-		Now:      time.Now, Log: p.log.With("part", "scheduler"),
+		Now:      time.Now, Log: p.log.With("part", "scheduler"), Meter: p.options.Observer.Meter("scheduler"),
 	})
 	if err != nil {
 		return err
@@ -246,6 +247,7 @@ func (p *platform) buildEdge(_ context.Context, g *ground) error {
 func (p *platform) buildGateway(_ context.Context, g *ground) error {
 	s, err := gateway.New(gateway.Config{Listen: p.config.Listen}, gateway.Deps{
 		Scheduler: schedulerv1.NewSchedulerServiceClient(g.calls.Conn()),
+		Admin:     adminv1.NewAdminServiceClient(g.calls.Conn()),
 		Tiers:     billingv1.NewTierServiceClient(g.calls.Conn()),
 		Identity:  identityv1.NewIdentityServiceClient(g.calls.Conn()),
 		Store:     g.store,

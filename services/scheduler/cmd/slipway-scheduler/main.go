@@ -57,7 +57,7 @@ func main() {
 		}
 		s, err := scheduler.New(c.Config, scheduler.Deps{
 			Store: jetstream.New(js, p.Log), NATS: nc, JetStream: js, Pool: pool, Seal: seal.New(master, seal.NewKV(keys)),
-			Tiers: billingv1.NewTierServiceClient(tiers), Registry: p.Observer.Registry, Now: time.Now, Log: p.Log,
+			Tiers: billingv1.NewTierServiceClient(tiers), Registry: p.Observer.Registry, Now: time.Now, Log: p.Log, Meter: p.Observer.Meter("scheduler"),
 		})
 		if err != nil {
 			return err
