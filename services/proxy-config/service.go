@@ -113,7 +113,7 @@ func (s *Service) Keep(ctx context.Context, routes Routes) error {
 		case <-ctx.Done():
 			return nil
 		}
-		w := &writer{Service: s, routes: routes, revisions: map[string]uint64{}, recorded: map[string]struct{}{}}
+		w := &writer{Service: s, routes: routes, revisions: map[string]uint64{}, unsure: map[string]struct{}{}, recorded: map[string]struct{}{}}
 		return w.run(ctx)
 	})
 	return group.Wait()

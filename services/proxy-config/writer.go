@@ -34,6 +34,8 @@ type writer struct {
 	// revisions are those from which on an edge serves what was last written or
 	// deleted for a host.
 	revisions map[string]uint64
+	// unsure are hosts whose last write was not answered: it may have been done.
+	unsure map[string]struct{}
 	// recorded keeps facts from being recorded again until they come back folded.
 	recorded map[string]struct{}
 	waiting  time.Time
@@ -98,6 +100,11 @@ func (w *writer) compare(ctx context.Context) error {
 }
 
 func (w *writer) write(ctx context.Context, host string) error {
+	if _, unsure := w.unsure[host]; unsure {
+		if err := w.readAgain(ctx, host); err != nil {
+			return err
+		}
+	}
 	want := w.state.wanted(host)
 	have, there := w.written[host]
 	switch {
@@ -117,6 +124,7 @@ func (w *writer) write(ctx context.Context, host string) error {
 		return errors.Join(fmt.Errorf("writing the route of %s: %w", host, err), w.readAgain(ctx, host))
 	}
 	if err != nil {
+		w.unsure[host] = struct{}{}
 		return fmt.Errorf("writing the route of %s: %w", host, err)
 	}
 	w.written[host] = view.Entry[*routingv1.Route]{Key: host, Value: want, Revision: revision}
@@ -145,6 +153,7 @@ func (w *writer) readAgain(ctx context.Context, host string) error {
 	if err != nil {
 		return fmt.Errorf("reading the route of %s: %w", host, err)
 	}
+	delete(w.unsure, host)
 	if !there {
 		delete(w.written, host)
 		return nil

@@ -10,6 +10,7 @@ import (
 
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	schedulerv1 "github.com/slipway-paas/slipway/gen/slipway/scheduler/v1"
+	"github.com/slipway-paas/slipway/libs/eventstore"
 	"github.com/slipway-paas/slipway/libs/problem"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/scheduler/deployment"
@@ -150,6 +151,9 @@ func (s server) fresh(ctx context.Context, filter string) error {
 
 // answer keeps the insides of unexpected errors in the log.
 func (s server) answer(ctx context.Context, err error) error {
+	if errors.Is(err, eventstore.ErrUnavailable) && problem.From(err).Code == problem.CodeInternal {
+		return problem.Unavailable("The event log is not answering; try again in a moment.", time.Second)
+	}
 	p := problem.From(err)
 	if p.Code == problem.CodeInternal {
 		s.deps.Log.ErrorContext(ctx, "a call failed", "error", err)

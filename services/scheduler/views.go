@@ -93,6 +93,9 @@ func (p *published[T]) publish(ctx context.Context, deploymentID string, sequenc
 		}
 		p.stamp(value, sequence)
 		if _, err := p.bucket.Put(ctx, key, value); err != nil {
+			// It may be there all the same: it is to be written again, or deleted.
+			var unknown T
+			held[key] = unknown
 			return fmt.Errorf("writing %s: %w", key, err)
 		}
 		held[key] = value

@@ -82,13 +82,15 @@ type Reactor struct {
 	wake map[string]time.Time
 	// homeless deployments wait for room on a node.
 	homeless map[string]bool
-	waiting  atomic.Int64
+	// doubts are placements that may be in the log and are not folded.
+	doubts  map[string]doubt
+	waiting atomic.Int64
 }
 
 // New returns a reactor that has done nothing yet.
 func New(d Deps) *Reactor {
 	return &Reactor{Deps: d, dirty: map[string]bool{}, kick: make(chan struct{}, 1),
-		appended: map[string]uint64{}, wake: map[string]time.Time{}, homeless: map[string]bool{}}
+		appended: map[string]uint64{}, wake: map[string]time.Time{}, homeless: map[string]bool{}, doubts: map[string]doubt{}}
 }
 
 // Changed says that deployments have new events.
@@ -131,6 +133,11 @@ func (r *Reactor) Run(ctx context.Context) error {
 			return nil
 		case <-r.kick:
 		case <-timer.C:
+		}
+		// One look serves both.
+		select {
+		case <-r.kick:
+		default:
 		}
 		r.work(ctx)
 		timer.Reset(r.untilNextWake())
@@ -232,6 +239,9 @@ func (r *Reactor) append(ctx context.Context, s deployment.State, c deployment.C
 		return nil
 	}
 	if err != nil {
+		if d := doubted(s, decision); len(d.placements) > 0 {
+			r.doubts[s.ID] = d
+		}
 		return fmt.Errorf("appending %T: %w", decision, err)
 	}
 	r.appended[s.ID] = sequence
