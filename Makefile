@@ -23,7 +23,7 @@ MODULES := $(UNIT) ./e2e/...
 COMMANDS := $(patsubst %/main.go,./%,$(wildcard services/*/cmd/*/main.go services/proxy-config/edge/cmd/*/main.go e2e/cmd/*/main.go))
 GO_FILES = $(shell find libs services e2e -name '*.go' -not -path '*/node_modules/*')
 
-.PHONY: help setup build run dev test test-unit test-e2e bench sim gen gen-check lint fmt fmt-check vet clean tools
+.PHONY: help setup build run dev test test-unit test-e2e bench sim sim-bites gen gen-check lint fmt fmt-check vet clean tools
 
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -42,7 +42,7 @@ run: setup build ## Start the platform in .slipway, deploy the sample app, keep 
 dev: setup build ## The same platform, each service its own process; Tiltfile does this with rebuilds.
 	@exec $(BIN)/slipway-dev
 
-test: test-unit test-e2e ## Every test of every module.
+test: test-unit test-e2e sim-bites ## Every test of every module.
 
 test-unit: setup
 	go test -timeout 5m $(UNIT)
@@ -53,8 +53,20 @@ test-e2e: setup build
 bench: setup build ## The figures, each beside its anchor measured in the same run.
 	SLIPWAY_BIN=$(BIN) go test -count 1 -timeout 30m -run '^$$' -bench . -benchtime 1x ./e2e/bench/...
 
-sim: ## Seeded simulation of the control plane (comes later).
-	@echo 'There is no simulation yet.' >&2; exit 1
+SEEDS ?= 10000
+FIRST ?= 1
+
+sim: ## Seeded simulation of the control plane, SEEDS=n of them from FIRST=n on.
+	go test -count 1 -timeout 60m ./e2e/sim -run 'TestSeeds$$' -v -seeds $(SEEDS) -first $(FIRST)
+
+PLANTS := $(filter-out none,$(patsubst e2e/sim/plant_%.go,%,$(wildcard e2e/sim/plant_*.go)))
+
+sim-bites: ## Plant bugs, one after the other, and demand that the simulation catches each.
+	@$(MAKE) -j 4 $(PLANTS:%=bite-%)
+
+bite-%:
+	@GOFLAGS=-buildvcs=false go test -tags=$(BUILD_TAGS),plant_$* ./e2e/sim -run 'TestSeeds$$' -v \
+		| grep -E 'seed [0-9]+ fails|not caught|panic' | sed "s/^[^:]*:[0-9]*:/$*:/"
 
 gen: tools ## Generate Go and OpenAPI from proto/.
 	$(TOOLS)/buf generate
