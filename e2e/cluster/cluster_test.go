@@ -74,7 +74,7 @@ func startCluster(t *testing.T) *servers {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := configure(os.Getenv(envDir), w)
+	s, err := configure(os.Getenv(envDir), t.Name(), w)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +85,7 @@ func startCluster(t *testing.T) *servers {
 				t.Logf("--- %s\n%s", name(n), tail(string(text), 40))
 			}
 		}
-		if err := s.stop(); err != nil {
+		if err := errors.Join(s.stop(), w.close()); err != nil {
 			t.Error(err)
 		}
 	})

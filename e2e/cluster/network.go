@@ -53,6 +53,23 @@ func newNetwork(size int) (*network, error) {
 	return w, nil
 }
 
+// close takes the network away; its processes have ended.
+func (w *network) close() error {
+	var failures []error
+	for n := range w.hosts {
+		link, err := netlink.LinkByName(port(n))
+		if err == nil {
+			err = netlink.LinkDel(link)
+		}
+		failures = append(failures, err, w.hosts[n].Close())
+	}
+	hub, err := netlink.LinkByName(bridge)
+	if err == nil {
+		err = netlink.LinkDel(hub)
+	}
+	return errors.Join(append(failures, err, w.home.Close())...)
+}
+
 func (w *network) addHost(n int) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

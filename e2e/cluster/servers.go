@@ -27,17 +27,18 @@ const size = 3
 // servers are three NATS servers that run with the configuration in
 // deployments/cluster.
 type servers struct {
-	dir     string
-	binary  string
-	network *network
-	running [size]*exec.Cmd
+	// dir has what all clusters share, own what is this one's.
+	dir, own string
+	binary   string
+	network  *network
+	running  [size]*exec.Cmd
 }
 
 // caFile is what clients must trust.
 func caFile(dir string) string { return filepath.Join(dir, "ca.crt") }
 
-// configure writes each server's configuration below dir.
-func configure(dir string, w *network) (*servers, error) {
+// configure writes each server's configuration below dir, in a directory called own.
+func configure(dir, own string, w *network) (*servers, error) {
 	binary, err := stack.NATSServer()
 	if err != nil {
 		return nil, err
@@ -50,7 +51,7 @@ func configure(dir string, w *network) (*servers, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the cluster's configuration: %w", err)
 	}
-	s := &servers{dir: dir, binary: binary, network: w}
+	s := &servers{dir: dir, own: filepath.Join(dir, own), binary: binary, network: w}
 	keys, err := natsconn.EnsureKeys(s.keys())
 	if err != nil {
 		return nil, err
@@ -71,7 +72,7 @@ func configure(dir string, w *network) (*servers, error) {
 	return s, nil
 }
 
-func (s *servers) home(n int) string { return filepath.Join(s.dir, name(n)) }
+func (s *servers) home(n int) string { return filepath.Join(s.own, name(n)) }
 func (s *servers) keys() string      { return filepath.Join(s.dir, "keys") }
 func name(n int) string              { return fmt.Sprintf("nats-%d", n+1) }
 
@@ -145,8 +146,12 @@ func number(serverName string) (int, error) {
 	return 0, fmt.Errorf("no server is named %q", serverName)
 }
 
-// makeCertificates makes a CA, and one certificate for all servers' addresses.
+// makeCertificates makes a CA, and one certificate for all servers' addresses, once:
+// a process reads the CAs that it trusts only once.
 func makeCertificates(dir string) error {
+	if _, err := os.Stat(caFile(dir)); err == nil {
+		return nil
+	}
 	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err

@@ -99,13 +99,6 @@ func (b *bucket[T]) expire(now time.Time) {
 	}
 }
 
-// last is the revision of the last change of any key.
-func (b *bucket[T]) last() uint64 {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return uint64(len(b.changes))
-}
-
 func (b *bucket[T]) keys() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -130,6 +123,8 @@ type reach[T proto.Message] struct {
 	b *bucket[T]
 	// puts is what kind of call a Put is.
 	puts kind
+	// opened, unless nil, is told the revision at which a watch begins.
+	opened *uint64
 }
 
 func (r reach[T]) short(key string) string {
@@ -200,6 +195,9 @@ func (r reach[T]) Watch(ctx context.Context, filter string, handle func(context.
 			r.b.mu.Lock()
 			defer r.b.mu.Unlock()
 			position = len(r.b.changes)
+			if r.opened != nil {
+				*r.opened = uint64(position)
+			}
 			return nil
 		})
 		if ctx.Err() != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/node-agent/runtime"
 	"github.com/slipway-paas/slipway/services/scheduler/deployment"
+	"github.com/slipway-paas/slipway/services/scheduler/node"
 )
 
 // edgeSilence is how long an edge may say nothing and still be waited for.
@@ -32,10 +33,11 @@ type truth struct {
 	states  map[string]deployment.State
 	holders map[string]string // by claim
 	bound   map[string]bool   // releases that were
+	nodes   map[string]node.State
 }
 
 func newTruth() *truth {
-	return &truth{states: map[string]deployment.State{}, holders: map[string]string{}, bound: map[string]bool{}}
+	return &truth{states: map[string]deployment.State{}, holders: map[string]string{}, bound: map[string]bool{}, nodes: map[string]node.State{}}
 }
 
 // observe checks what must hold at this very event.
@@ -67,7 +69,10 @@ func (w *world) observe(e eventstore.Recorded) {
 			w.violate("%s is running and was never bound: its old instances retire while edges still send to them", w.short(f.ReleaseId))
 		}
 	}
-	if e.Aggregate.Kind == subjects.Deployment {
+	switch e.Aggregate.Kind {
+	case subjects.Node:
+		t.nodes[e.Aggregate.ID] = node.Evolve(t.nodes[e.Aggregate.ID], e)
+	case subjects.Deployment:
 		before := t.states[e.Aggregate.ID]
 		t.states[e.Aggregate.ID] = deployment.Evolve(before, e)
 		switch e.Payload.(type) {

@@ -12,6 +12,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
 	billingv1 "github.com/slipway-paas/slipway/gen/slipway/billing/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	schedulerv1 "github.com/slipway-paas/slipway/gen/slipway/scheduler/v1"
@@ -56,6 +57,8 @@ func (w *world) perform(i *item) {
 		}
 	case "kill", "remove by hand":
 		w.strike(i)
+	case "drain", "uncordon":
+		w.cordon(i)
 	default:
 		w.trouble(i)
 	}
@@ -77,6 +80,27 @@ func (w *world) strike(i *item) {
 			return
 		}
 	}
+}
+
+// cordon has an admin drain a node, or take it into use again.
+func (w *world) cordon(i *item) {
+	p, admin := w.procs["scheduler"], w.admin
+	if p.dead {
+		return
+	}
+	w.commands.Go(func() {
+		ctx := context.WithValue(p.ctx, commandKey{}, i.what+" "+i.who)
+		var err error
+		if i.what == "drain" {
+			_, err = admin.DrainNode(ctx, &adminv1.DrainNodeRequest{NodeId: i.who})
+		} else {
+			_, err = admin.UncordonNode(ctx, &adminv1.UncordonNodeRequest{NodeId: i.who})
+		}
+		_ = p.do(ctx, kindCommand, "answered", func(verdict) error {
+			w.note("%s %s: answered %v", i.what, i.who, err)
+			return nil
+		})
+	})
 }
 
 // trouble is what happens to a whole node.

@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
 	healthv1 "github.com/slipway-paas/slipway/gen/slipway/health/v1"
 	nodev1 "github.com/slipway-paas/slipway/gen/slipway/node/v1"
 	routingv1 "github.com/slipway-paas/slipway/gen/slipway/routing/v1"
@@ -52,6 +53,9 @@ type registrar struct{ w *world }
 func (r registrar) RegisterService(_ *grpc.ServiceDesc, impl any) {
 	if s, ok := impl.(schedulerv1.SchedulerServiceServer); ok {
 		r.w.server = s
+	}
+	if s, ok := impl.(adminv1.AdminServiceServer); ok {
+		r.w.admin = s
 	}
 }
 
@@ -158,9 +162,8 @@ func (w *world) newEdge(p *proc) func(context.Context) error {
 		defer func() { <-acks }()
 		var first []*routingv1.Route
 		var revision uint64
-		r := reach[*routingv1.Route]{p: p, b: w.routes}
 		// What was deleted before leaves no value behind, and is applied all the same.
-		revision = w.routes.last()
+		r := reach[*routingv1.Route]{p: p, b: w.routes, opened: &revision}
 		return r.Watch(ctx, ">", func(_ context.Context, c view.Change[*routingv1.Route]) error {
 			switch {
 			case e.since.IsZero():

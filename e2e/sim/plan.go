@@ -58,8 +58,11 @@ func (i item) String() string {
 	case "crash":
 		return s + fmt.Sprintf(" %s, %d calls later, answer lost %v, down %s", i.who, i.calls, i.answerLost, i.lasts)
 	}
-	if i.what == "lose" {
+	switch i.what {
+	case "lose":
 		return s + " " + i.who + " for good"
+	case "drain", "uncordon":
+		return s + " " + i.who
 	}
 	return s + fmt.Sprintf(" %s for %s", i.who, i.lasts)
 }
@@ -122,6 +125,14 @@ func newPlan(seed uint64) plan {
 	for range r.IntN(3) {
 		p.items = append(p.items, item{what: pick(r, "partition", "reboot", "break events", "registry down"), who: p.node(r), at: when(),
 			lasts: time.Duration(1+r.IntN(40)) * time.Second})
+	}
+	if p.nodes > 1 && chance(.3) {
+		i := item{what: "drain", who: p.node(r), at: when()}
+		p.items = append(p.items, i)
+		if chance(.5) {
+			i.what, i.at = "uncordon", i.at+(when()/2).Truncate(tick)
+			p.items = append(p.items, i)
+		}
 	}
 	if p.nodes > 1 && chance(.15) {
 		p.items = append(p.items, item{what: "lose", who: p.node(r), at: when()})

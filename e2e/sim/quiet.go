@@ -248,6 +248,8 @@ func (w *world) checkContainers(states map[string]deployment.State) {
 					return
 				}
 				continue
+			case w.steady(s) && w.truth.nodes[i.Node].Drain && w.roomLeft(states):
+				w.violate("%s of %s still runs on %s, which is being drained, and there is room elsewhere", w.short(id), w.short(d), i.Node)
 			case i.Retiring:
 				w.violate("%s of %s is retiring for ever", w.short(id), w.short(d))
 			case there[id] > 1:
@@ -270,10 +272,13 @@ func (w *world) lost(node string) bool {
 	return slices.ContainsFunc(w.machines, func(m *machine) bool { return m.id == node && m.lost })
 }
 
-// roomLeft reports whether a node that is there could take one more instance.
+// roomLeft reports whether a node that is there, and takes some, could take one more
+// instance.
 func (w *world) roomLeft(states map[string]deployment.State) bool {
 	used := promised(states)
-	return slices.ContainsFunc(w.machines, func(m *machine) bool { return !m.lost && used[m.id]+instanceMB <= w.plan.room })
+	return slices.ContainsFunc(w.machines, func(m *machine) bool {
+		return !m.lost && !w.truth.nodes[m.id].Cordoned && used[m.id]+instanceMB <= w.plan.room
+	})
 }
 
 // reached counts the instances on nodes that are there.

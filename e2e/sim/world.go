@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
 	healthv1 "github.com/slipway-paas/slipway/gen/slipway/health/v1"
 	nodev1 "github.com/slipway-paas/slipway/gen/slipway/node/v1"
 	routingv1 "github.com/slipway-paas/slipway/gen/slipway/routing/v1"
@@ -46,6 +47,7 @@ type world struct {
 
 	scheduler *scheduler.Service
 	server    schedulerv1.SchedulerServiceServer
+	admin     adminv1.AdminServiceServer
 	proxy     *proxyconfig.Service
 	edges     map[string]*edge
 
