@@ -83,7 +83,7 @@ func advanceRollout(s State, r *Release, nodes Nodes, now time.Time) Step {
 	d := r.Deadlines
 	lost := !r.ScheduledAt.IsZero() && s.allLost(r, nodes)
 	switch {
-	case r.Bound && !lost:
+	case s.serves(r) && !lost:
 		return Step{Command: MarkRunning{ReleaseID: r.Id}}
 	case r.ScheduledAt.IsZero():
 		deadline := r.RequestedAt.Add(d.Placement.AsDuration())

@@ -114,7 +114,7 @@ func Decide(s State, c Command, _ time.Time) (proto.Message, error) {
 	case Retire:
 		return decideRetire(s, c), nil
 	case MarkRunning:
-		if s.Next == nil || s.Next.Id != c.ReleaseID || !s.Next.Bound || s.Intent != IntentNone {
+		if s.Next == nil || s.Next.Id != c.ReleaseID || !s.serves(s.Next) || s.Intent != IntentNone {
 			return nil, nil
 		}
 		return &deploymentv1.DeploymentRunning{ReleaseId: c.ReleaseID, RetiredInstanceIds: s.instancesOutside(c.ReleaseID)}, nil

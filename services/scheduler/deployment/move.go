@@ -45,7 +45,7 @@ func dueMove(s State, nodes Nodes, now time.Time) (*Move, time.Time) {
 			return m, time.Time{}
 		}
 	}
-	if s.Live == nil || s.Next != nil && s.Next.Bound {
+	if s.Live == nil || s.Next != nil && s.serves(s.Next) {
 		return nil, time.Time{}
 	}
 	if m := lostMove(s, s.Live, nodes); m != nil {

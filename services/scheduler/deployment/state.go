@@ -173,6 +173,16 @@ func (s State) anyHealthy(r *Release) bool {
 	})
 }
 
+// serves reports whether every edge was last seen sending traffic to an instance of
+// the release that is healthy still. One that has died since may have been left by
+// the edges for what served before.
+func (s State) serves(r *Release) bool {
+	return r.Bound && slices.ContainsFunc(r.InstanceIDs, func(id string) bool {
+		i := s.Instances[id]
+		return i != nil && i.Healthy && slices.Contains(s.Bound, id)
+	})
+}
+
 // WasLive reports whether any release of it ever served. One that never did gives
 // its names back when its first release fails.
 func (s State) WasLive() bool { return !s.DeployedAt.IsZero() }
