@@ -45,12 +45,20 @@ type Heartbeats interface {
 func (s *Service) watchNodes(ctx context.Context, beats Heartbeats) error {
 	return beats.Watch(ctx, ">", func(_ context.Context, c view.Change[*nodev1.Node]) error {
 		// An expired heartbeat says no more than its absence.
-		if !c.Deleted && subjects.ValidToken(c.Key) && s.roster.Heard(c.Key, c.Value, c.Revision) {
-			s.reactor.NodesChanged()
-			s.lookAtNodes()
+		if !c.Deleted && subjects.ValidToken(c.Key) {
+			s.heard(c.Entry)
 		}
 		return nil
 	}, nil)
+}
+
+// heard takes in a heartbeat, whoever came upon it, and has those looked at that
+// wait for room.
+func (s *Service) heard(beat view.Entry[*nodev1.Node]) {
+	if s.roster.Heard(beat.Key, beat.Value, beat.Revision) {
+		s.reactor.NodesChanged()
+		s.lookAtNodes()
+	}
 }
 
 func (s *Service) lookAtNodes() {
@@ -135,7 +143,7 @@ func (s *Service) decideNode(ctx context.Context, beats Heartbeats, due roster.D
 			return fmt.Errorf("asking once more for its heartbeat: %w", err)
 		}
 		if found && entry.Revision > due.Revision {
-			s.roster.Heard(due.ID, entry.Value, entry.Revision)
+			s.heard(entry)
 			return nil
 		}
 	}
