@@ -23,8 +23,9 @@ const patience = 60 * time.Second
 func TestCommandsGoOnWhenAServerDiesAndWhenOneIsCutOff(t *testing.T) {
 	s := startCluster(t)
 	admin := connect(t, s, 0)
-	provision(t, admin)
 	b := &book{acknowledged: map[string]uint64{}, decided: map[int]int{}}
+	b.moveIn(t, s, admin)
+	provision(t, admin)
 	stop := b.write(t, s)
 	b.waitForMore(t, 200)
 	rest := b.during(t, func() { b.waitForMore(t, 400) })
@@ -66,6 +67,7 @@ func TestCommandsGoOnWhenAServerDiesAndWhenOneIsCutOff(t *testing.T) {
 	for n := range size {
 		b.check(t, readAll(t, s, n), name(n))
 	}
+	b.backUp(t, s)
 }
 
 func startCluster(t *testing.T) *servers {

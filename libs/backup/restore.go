@@ -54,7 +54,7 @@ func Restore(ctx context.Context, path, dir string, o RestoreOptions) (Manifest,
 	if err != nil {
 		return Manifest{}, err
 	}
-	defer held.Release() // the process's end does it too
+	defer func() { _ = held.Release() }() // the process's end does it too
 	prepared := filepath.Join(dir, datadir.Restoring)
 	if err := os.Mkdir(prepared, 0o700); err != nil {
 		return Manifest{}, fmt.Errorf("prepare the data directory: %w", err)
