@@ -2,12 +2,20 @@ package scheduler_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
+	deploymentv1 "github.com/slipway-paas/slipway/gen/slipway/deployment/v1"
 	schedulerv1 "github.com/slipway-paas/slipway/gen/slipway/scheduler/v1"
+	"github.com/slipway-paas/slipway/libs/eventstore"
 	"github.com/slipway-paas/slipway/libs/problem"
+	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/scheduler/readmodel"
 )
 
@@ -145,5 +153,40 @@ func TestRebuildsGoOnWhileCommandsFlow(t *testing.T) {
 	must(t, <-done)
 	for _, id := range made {
 		p.get(id)
+	}
+}
+
+// The event is in the log as any other; no row can hold what it says: PostgreSQL's
+// indexes take 2.7 kB.
+func TestAPoisonedEventInTheLogBlocksNothing(t *testing.T) {
+	t.Parallel()
+	p := start(t)
+	noise := make([]byte, 4000)
+	for i := range noise {
+		noise[i] = byte('a' + rand.IntN(26))
+	}
+	id := uuid.NewString()
+	_, err := p.store.Record(t.Context(), eventstore.Event{Aggregate: subjects.Of("acme", subjects.Deployment, id), ID: id, Time: time.Now(), Source: "test",
+		Payload: &deploymentv1.DeploymentRequested{DeploymentId: id, OrgId: "acme", OperatorId: string(noise), AppId: "app", Subdomain: "poison", Host: "poison.apps.localhost",
+			Tier: &deploymentv1.Tier{Id: "t1", MemoryLimitMb: 256, CpuLimitMillicores: 250}, Release: &deploymentv1.Release{Id: "r1", Number: 1, Image: "ghcr.io/acme/app:1", ContainerName: "poison-1",
+				Deadlines: &deploymentv1.Deadlines{Placement: durationpb.New(time.Hour)}}}})
+	must(t, err)
+	d := p.create(request("well"))
+	if got := p.get(d.Id); got.Status != "pending" {
+		t.Errorf("what follows is %v", got)
+	}
+	// What the scheduler says of that deployment cannot be shown either.
+	within(t, "its events are given up", func() bool { return len(p.letters()) >= 2 })
+	for _, letter := range p.letters() {
+		if !strings.Contains(letter.Subject, id) {
+			t.Errorf("%s is no event of the poisoned deployment", letter.Subject)
+		}
+		_, err := p.admin.ReplayDeadLetter(t.Context(), &adminv1.ReplayDeadLetterRequest{Id: letter.Id})
+		fault(t, err, problem.CodeInvalidState)
+		_, err = p.admin.DropDeadLetter(t.Context(), &adminv1.DropDeadLetterRequest{Id: letter.Id})
+		must(t, err)
+	}
+	if out := p.rebuild(false); !out.Identical || !out.Swapped || len(p.letters()) != 0 {
+		t.Errorf("rebuilt: %v, %d dead letters wait again", out, len(p.letters()))
 	}
 }
