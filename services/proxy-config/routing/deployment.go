@@ -105,6 +105,7 @@ func (d *deployment) evolve(rec eventstore.Recorded) {
 	default:
 		d.instanceFact(rec)
 	}
+	d.unbind()
 }
 
 func (d *deployment) rollOut(r *deploymentv1.Release, rec eventstore.Recorded) {

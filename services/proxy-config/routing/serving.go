@@ -43,6 +43,25 @@ func (d *deployment) passOn(old *instance) {
 	}
 }
 
+// unbind takes back that the edges send traffic to instances that have died, when
+// there are others: the edges may go to and fro, so that it has to be said again. The
+// scheduler's fold must agree with this one.
+func (d *deployment) unbind() {
+	kept := 0
+	for _, i := range d.instances {
+		if !i.retired {
+			kept++
+		}
+	}
+	if kept < 2 {
+		return
+	}
+	d.bound.instances = slices.DeleteFunc(slices.Clone(d.bound.instances), func(id string) bool {
+		i := d.instances[id]
+		return i == nil || !i.healthy
+	})
+}
+
 // serving returns the newest release with a healthy instance, and those instances
 // in a fixed order; no instance when none may take traffic.
 func (d *deployment) serving() (release string, instances []*instance) {

@@ -65,7 +65,27 @@ func Evolve(s State, rec eventstore.Recorded) State {
 	default:
 		s.instanceFact(rec)
 	}
+	s.unbind()
 	return s
+}
+
+// unbind takes back that the edges send traffic to instances that have died, when
+// there are others that the edges may have gone to: it has to be said again.
+// proxy-config's fold must agree with this one, or it would not be.
+func (s *State) unbind() {
+	kept := 0
+	for _, i := range s.Instances {
+		if !i.Retiring {
+			kept++
+		}
+	}
+	if kept < 2 {
+		return
+	}
+	s.Bound = slices.DeleteFunc(slices.Clone(s.Bound), func(id string) bool {
+		i := s.Instances[id]
+		return i == nil || !i.Healthy
+	})
 }
 
 func (s *State) requested(e *deploymentv1.DeploymentRequested, rec eventstore.Recorded) {

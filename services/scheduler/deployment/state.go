@@ -65,7 +65,8 @@ type State struct {
 	NamesHeld bool
 	// Routed is true from RouteBound until RouteRemoved.
 	Routed bool
-	// Bound are the instances that every edge sends traffic to, by the last RouteBound.
+	// Bound are the instances that every edge sends traffic to, by the last RouteBound,
+	// without those that have died since while there were others.
 	Bound []string
 
 	Intent   Intent
