@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	deploymentv1 "github.com/slipway-paas/slipway/gen/slipway/deployment/v1"
