@@ -25,7 +25,7 @@ MODULES := $(UNIT) ./e2e/...
 COMMANDS := $(patsubst %/main.go,./%,$(wildcard services/*/cmd/*/main.go services/proxy-config/edge/cmd/*/main.go e2e/cmd/*/main.go))
 GO_FILES = $(shell find libs services e2e -name '*.go' -not -path '*/node_modules/*')
 
-.PHONY: help setup build run dev test test-unit test-e2e bench sim gen gen-check lint fmt fmt-check vet clean tools
+.PHONY: help setup build run dev test test-unit test-e2e bench sim sim-bites gen gen-check lint fmt fmt-check vet clean tools
 
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -47,7 +47,7 @@ dev: setup build ## The same platform, each service its own process; Tiltfile do
 
 # Each run anew (-count 1): Go's cache of results does not see Podman, PostgreSQL, bin/
 # or the README, which the tests use too.
-test: test-unit test-e2e ## Every test of every module.
+test: test-unit test-e2e sim-bites ## Every test of every module.
 
 test-unit: setup
 	go test -count 1 -timeout 5m $(UNIT)
@@ -59,8 +59,20 @@ bench: setup build ## The figures, each beside its anchor measured in the same r
 	@deployments/standalone/setup.sh wrk
 	SLIPWAY_BIN=$(BIN) go run ./e2e/bench $(ARGS)
 
-sim: ## Seeded simulation of the control plane (comes later).
-	@echo 'There is no simulation yet.' >&2; exit 1
+SEEDS ?= 10000
+FIRST ?= 1
+
+sim: ## Seeded simulation of the control plane, SEEDS=n of them from FIRST=n on.
+	go test -count 1 -timeout 60m ./e2e/sim -run 'TestSeeds$$' -v -seeds $(SEEDS) -first $(FIRST)
+
+PLANTS := $(filter-out none,$(patsubst e2e/sim/plant_%.go,%,$(wildcard e2e/sim/plant_*.go)))
+
+sim-bites: ## Plant bugs, one after the other, and demand that the simulation catches each.
+	@$(MAKE) -j 4 $(PLANTS:%=bite-%)
+
+bite-%:
+	@GOFLAGS=-buildvcs=false go test -tags=$(BUILD_TAGS),plant_$* ./e2e/sim -run 'TestSeeds$$' -v \
+		| grep -E 'seed [0-9]+ fails|not caught|panic' | sed "s/^[^:]*:[0-9]*:/$*:/"
 
 gen: tools ## Generate Go and OpenAPI from proto/.
 	$(TOOLS)/buf generate

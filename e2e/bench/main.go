@@ -36,6 +36,7 @@ func sections() []section {
 		{"status", "GET status beside an in-memory handler", 3 * time.Minute, statusSection},
 		{"events", "appends and projected events beside raw JetStream", 3 * time.Minute, eventsSection},
 		{"restarts", "20 restarts under constant requests", 5 * time.Minute, restartsSection},
+		{"rebuild", "the read model rebuilt from a long log, beside raw consume and COPY", 20 * time.Minute, rebuildSection},
 		{"memory", "idle memory at 0 and 100 apps", 5 * time.Minute, memorySection},
 	}
 }
@@ -45,6 +46,8 @@ type bench struct {
 	bin  string
 	runs int
 	many []int
+	// events is how long the log of the section rebuild is.
+	events int
 }
 
 func main() {
@@ -60,6 +63,7 @@ func run() int {
 	only := flag.String("only", "", "sections to run, commas between: "+strings.Join(names, ", "))
 	bin := flag.String("bin", "", "directory with the platform's binaries (default: the repository's bin)")
 	runs := flag.Int("runs", 20, "deploys measured one after the other")
+	events := flag.Int("events", 1_000_000, "events that are rebuilt")
 	flag.Parse()
 	wanted := names
 	if *only != "" {
@@ -73,7 +77,7 @@ func run() int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	b := &bench{bin: *bin, runs: max(*runs, 1), many: []int{100, 300}}
+	b := &bench{bin: *bin, runs: max(*runs, 1), many: []int{100, 300}, events: max(*events, 1000)}
 	code := 0
 	for _, s := range all {
 		if !slices.Contains(wanted, s.name) {

@@ -54,6 +54,15 @@ func Repository() (string, error) {
 	}
 }
 
+// NATSServer is the path of a real NATS server of the version that is embedded.
+func NATSServer() (string, error) {
+	bin, err := binaries("")
+	if err != nil {
+		return "", err
+	}
+	return natsServer(bin)
+}
+
 // natsServer builds the NATS server beside the platform's binaries, once.
 func natsServer(bin string) (string, error) {
 	path := filepath.Join(bin, "nats-server")

@@ -79,6 +79,9 @@ func (c command) start() (*Process, error) {
 // Pid is the process's id.
 func (p *Process) Pid() int { return p.command.Process.Pid }
 
+// Program is the path of its binary.
+func (p *Process) Program() string { return p.command.Path }
+
 // Ended is closed when the process has ended.
 func (p *Process) Ended() <-chan struct{} { return p.ended }
 

@@ -54,6 +54,13 @@ type Options struct {
 	Env []string
 	// Ports fixes the addresses; free ones are chosen when nil.
 	Ports *Ports
+	// NATS makes a standalone platform use servers of the test's own instead of the
+	// embedded one: nats://host:port, several with commas.
+	NATS string
+	// NATSKeys is the directory with the roles' keys, and NATSReplicas how many servers
+	// keep each stream; with NATS only.
+	NATSKeys     string
+	NATSReplicas int
 	// Screen gets the processes' output, besides the log files.
 	Screen io.Writer
 }

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"strconv"
+
+	"github.com/slipway-paas/slipway/libs/natsconn"
 )
 
 // Daemon is the name of the standalone platform's process.
@@ -22,12 +25,17 @@ func Standalone(ctx context.Context, o Options) (*Stack, error) {
 		"--edge-http", local(s.ports.EdgeHTTP),
 		"--edge-https", local(s.ports.EdgeHTTPS),
 		"--registry", local(s.ports.Registry),
-		"--nats", local(s.ports.NATS),
 		"--base-domain", s.BaseDomain,
 		"--ops-listen", local(s.ports.Ops),
 	}
 	args = append(append(args, s.rolloutFlags()...), s.capacityFlags("--node-")...)
-	s.NATSKeys = filepath.Join(s.dataDir(), "nats", "keys")
+	if o.NATS == "" {
+		s.NATSKeys = filepath.Join(s.dataDir(), "nats", "keys")
+		args = append(args, "--nats", local(s.ports.NATS))
+	} else {
+		s.NATS, s.NATSKeys = o.NATS, o.NATSKeys
+		args = append(args, "--nats", s.NATS, "--nats-key", s.key(natsconn.RolePlatform), "--nats-replicas", strconv.Itoa(max(1, o.NATSReplicas)))
+	}
 	if _, err := s.run(command{name: Daemon, binary: filepath.Join(s.bin, Daemon), args: args}); err != nil {
 		return nil, errors.Join(err, s.Close(ctx))
 	}

@@ -8,7 +8,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/slipway-paas/slipway/libs/eventstore"
 )
@@ -53,73 +52,71 @@ func isAway(err error) bool {
 // applied. Its errors are ctx's, and errFenced when the checkpoint went back.
 func (r *Runner) handle(ctx context.Context, batch []eventstore.Recorded) error {
 	for {
-		err := r.applyAll(ctx, batch)
-		if !errors.Is(err, errFenced) {
-			return err
-		}
-		var position uint64
-		if err := r.untilThere(ctx, func() error { position, err = r.readCheckpoint(ctx); return err }); err != nil {
-			return err
-		}
-		if position <= r.Checkpoint() {
-			return errFenced
-		}
-		r.setPosition(position)
+		// Another runner may have been further than this one's last batch.
+		position := r.Checkpoint()
 		batch = slices.DeleteFunc(batch, func(e eventstore.Recorded) bool { return e.Sequence <= position })
 		if len(batch) == 0 {
 			return nil
 		}
+		err := r.applyBatch(ctx, batch)
+		if !errors.Is(err, errFenced) {
+			return err
+		}
+		var now uint64
+		if err := r.untilThere(ctx, func() error { now, err = r.readCheckpoint(ctx); return err }); err != nil {
+			return err
+		}
+		if now <= r.Checkpoint() {
+			return errFenced
+		}
+		r.setPosition(now)
 	}
 }
 
-func (r *Runner) applyAll(ctx context.Context, batch []eventstore.Recorded) error {
-	err := r.untilThere(ctx, func() error { return r.apply(ctx, batch, r.p.Apply) })
-	if err == nil || errors.Is(err, errFenced) || ctx.Err() != nil {
-		return err
+func (r *Runner) applyBatch(ctx context.Context, batch []eventstore.Recorded) error {
+	return r.applyAll(ctx, batch, func(ctx context.Context, tx pgx.Tx) error { return r.p.Apply(ctx, tx, batch) }, r.p.Apply)
+}
+
+// applyAll applies a batch, or its halves when that fails: in a few steps one event
+// that cannot be applied stands alone, and becomes a dead letter.
+func (r *Runner) applyAll(ctx context.Context, batch []eventstore.Recorded, first Write, again Apply) error {
+	attempts := 1
+	if len(batch) == 1 {
+		attempts = tries
 	}
-	r.log.WarnContext(ctx, "a batch failed: trying its events one by one", "events", len(batch), "error", err)
-	for _, event := range batch {
-		if err := r.applyOne(ctx, event); err != nil {
+	var err error
+	for range attempts {
+		err = r.untilThere(ctx, func() error { return r.apply(ctx, batch, first) })
+		if err == nil || errors.Is(err, errFenced) || ctx.Err() != nil {
+			return err
+		}
+	}
+	if len(batch) == 1 {
+		return r.giveUp(ctx, batch, err)
+	}
+	r.log.DebugContext(ctx, "a batch failed: trying its halves", "events", len(batch), "error", err)
+	half := len(batch) / 2
+	for _, part := range [][]eventstore.Recorded{batch[:half], batch[half:]} {
+		write := func(ctx context.Context, tx pgx.Tx) error { return again(ctx, tx, part) }
+		if err := r.applyAll(ctx, part, write, again); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (r *Runner) applyOne(ctx context.Context, event eventstore.Recorded) error {
-	one := []eventstore.Recorded{event}
-	var failure error
-	for range tries {
-		failure = r.untilThere(ctx, func() error { return r.apply(ctx, one, r.p.Apply) })
-		if failure == nil || errors.Is(failure, errFenced) || ctx.Err() != nil {
-			return failure
-		}
-	}
+// giveUp makes one event a dead letter.
+func (r *Runner) giveUp(ctx context.Context, one []eventstore.Recorded, failure error) error {
+	event := one[0]
 	r.log.ErrorContext(ctx, "gave up an event: it is a dead letter now",
 		"sequence", event.Sequence, "aggregate", event.Aggregate.String(), "type", event.Type(), "error", failure)
 	err := r.untilThere(ctx, func() error {
-		return r.apply(ctx, one, func(ctx context.Context, tx pgx.Tx, _ []eventstore.Recorded) error {
-			return bury(ctx, tx, event, failure)
-		})
+		return r.apply(ctx, one, func(ctx context.Context, tx pgx.Tx) error { return bury(ctx, tx, event, failure) })
 	})
 	if err == nil {
 		r.dead.Add(ctx, 1, r.name)
 	}
 	return err
-}
-
-func bury(ctx context.Context, tx pgx.Tx, event eventstore.Recorded, failure error) error {
-	payload, err := proto.MarshalOptions{Deterministic: true}.Marshal(event.Payload)
-	if err != nil {
-		return fmt.Errorf("encode %s: %w", event.Type(), err)
-	}
-	_, err = tx.Exec(ctx, `INSERT INTO dead_letters (sequence, aggregate, type, event_id, happened_at, payload, error)
-		VALUES ($1, $2, $3, $4, $5, $6, $7)`,
-		int64(event.Sequence), event.Aggregate.String(), event.Type(), event.ID, event.Time, payload, failure.Error())
-	if err != nil {
-		return fmt.Errorf("write a dead letter: %w", err)
-	}
-	return nil
 }
 
 // untilThere does something again as long as the database is away.
@@ -141,7 +138,7 @@ func (r *Runner) untilThere(ctx context.Context, do func() error) error {
 // apply writes the rows of events and moves the checkpoint, in one transaction. The
 // checkpoint is moved first: its row lock keeps another runner waiting, and then
 // tells it that the events are done.
-func (r *Runner) apply(ctx context.Context, events []eventstore.Recorded, write func(context.Context, pgx.Tx, []eventstore.Recorded) error) error {
+func (r *Runner) apply(ctx context.Context, events []eventstore.Recorded, write Write) error {
 	from, to := r.Checkpoint(), events[len(events)-1].Sequence
 	tx, err := r.pool.Begin(ctx)
 	if err != nil {
@@ -159,7 +156,7 @@ func (r *Runner) apply(ctx context.Context, events []eventstore.Recorded, write 
 	if moved.RowsAffected() == 0 {
 		return errFenced
 	}
-	if err := write(ctx, tx, events); err != nil {
+	if err := write(ctx, tx); err != nil {
 		return lost(tx, fmt.Errorf("apply events %d to %d: %w", events[0].Sequence, to, err))
 	}
 	if err := tx.Commit(ctx); err != nil {

@@ -27,19 +27,23 @@ const (
 // Runner keeps one projection up to date. Several may run the same one, in one or
 // more processes: the checkpoint lets each event be applied once.
 type Runner struct {
-	pool    *pgxpool.Pool
-	store   eventstore.Store
-	p       Projection
-	log     *slog.Logger
-	applied metric.Int64Counter
-	dead    metric.Int64Counter
-	name    metric.MeasurementOption
+	pool   *pgxpool.Pool
+	store  eventstore.Store
+	p      Projection
+	schema string
+	// building says that it makes rows that nobody reads yet.
+	building bool
+	log      *slog.Logger
+	applied  metric.Int64Counter
+	dead     metric.Int64Counter
+	name     metric.MeasurementOption
 
 	mu       sync.Mutex
 	position uint64
 	moved    chan struct{} // closed and replaced when position changes
 	caughtUp bool
 	trouble  error // what Ready says; nil when all is well
+	rebuild  *Progress
 }
 
 // Option changes how a runner behaves.
@@ -47,8 +51,8 @@ type Option func(*options)
 
 type options struct{ meter metric.Meter }
 
-// WithMeter counts applied events and dead letters, and says how far the rows are
-// behind the log.
+// WithMeter counts applied events, dead letters, and those that wait for somebody, and
+// says how far the rows are behind the log.
 func WithMeter(m metric.Meter) Option { return func(o *options) { o.meter = m } }
 
 // New checks p and prepares to run it from store into pool.
@@ -61,7 +65,7 @@ func New(pool *pgxpool.Pool, store eventstore.Store, p Projection, log *slog.Log
 		opt(&o)
 	}
 	r := &Runner{
-		pool: pool, store: store, p: p, log: log.With("projection", p.Name, "version", p.Version),
+		pool: pool, store: store, p: p, schema: p.Schema(), log: log.With("projection", p.Name, "version", p.Version),
 		moved: make(chan struct{}), trouble: fmt.Errorf("projection %s has not begun", p.Name),
 		name: metric.WithAttributes(attribute.String("projection", p.Name)),
 	}
@@ -70,7 +74,7 @@ func New(pool *pgxpool.Pool, store eventstore.Store, p Projection, log *slog.Log
 	r.dead, deadErr = o.meter.Int64Counter("slipway.projection.dead_letters", metric.WithDescription("Events given up."))
 	_, lagErr := o.meter.Int64ObservableGauge("slipway.projection.lag", metric.WithInt64Callback(r.observeLag),
 		metric.WithDescription("Sequences between the last event that the rows include and the last one that there is; 0 when nothing is missing."))
-	if err = errors.Join(err, deadErr, lagErr); err != nil {
+	if err = errors.Join(err, deadErr, lagErr, r.countWaiting(o.meter)); err != nil {
 		return nil, fmt.Errorf("projection %s: %w", p.Name, err)
 	}
 	r.applied.Add(context.Background(), 0, r.name)
@@ -96,7 +100,10 @@ func (r *Runner) observeLag(ctx context.Context, o metric.Int64Observer) error {
 }
 
 // Schema is the name of the PostgreSQL schema to read the tables from.
-func (r *Runner) Schema() string { return r.p.Schema() }
+func (r *Runner) Schema() string { return r.schema }
+
+// Name is the projection's.
+func (r *Runner) Name() string { return r.p.Name }
 
 // Run makes the tables when they are missing and applies events until ctx ends; then
 // it returns nil. It waits for a database or log that is away. It returns an error

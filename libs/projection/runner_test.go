@@ -143,7 +143,7 @@ func waitReady(t *testing.T, r *projection.Runner) {
 	}
 }
 
-// dump is every row of every table of a schema, as text.
+// dump is every row of every table of a schema, as text, but for when what was given up.
 func dump(t *testing.T, pool *pgxpool.Pool, schema string) string {
 	t.Helper()
 	rows, err := pool.Query(t.Context(), "SELECT tablename::text FROM pg_tables WHERE schemaname = $1 ORDER BY 1", schema)
@@ -156,7 +156,7 @@ func dump(t *testing.T, pool *pgxpool.Pool, schema string) string {
 	}
 	var all strings.Builder
 	for _, table := range tables {
-		rows, err := pool.Query(t.Context(), fmt.Sprintf("SELECT (x.*)::text FROM %s.%s x ORDER BY 1", schema, table))
+		rows, err := pool.Query(t.Context(), fmt.Sprintf("SELECT (to_jsonb(x) - 'failed_at')::text FROM %s.%s x ORDER BY 1", schema, table))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -299,7 +299,7 @@ func TestAnEventThatFailsIsADeadLetterAndTheRestGoesOn(t *testing.T) {
 		t.Errorf("%d lines, wanted 5", n)
 	}
 	if n := count(t, pool, `SELECT count(*) FROM proj_purses_v1.dead_letters
-		WHERE sequence IN (3, 5) AND type = 'Int64Value' AND aggregate LIKE 'purse/%' AND error LIKE '%13 is not%'`); n != 2 {
+		WHERE sequence IN (3, 5) AND message = 'google.protobuf.Int64Value' AND subject LIKE 'evt.acme.purse.p%.Int64Value' AND error LIKE '%13 is not%'`); n != 2 {
 		t.Errorf("%d dead letters, wanted 2", n)
 	}
 	waitReady(t, r)

@@ -11,8 +11,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// ours is what every projection's schema holds besides its own tables. It says
-// nothing of clocks or machines: a rebuilt schema is identical.
+// ours is what every projection's schema holds besides its own tables. Of clocks and
+// machines only dead_letters tells, in failed_at, dropped_at and error.
 const ours = `
 CREATE TABLE checkpoint (
 	one         boolean PRIMARY KEY DEFAULT true CHECK (one),
@@ -21,12 +21,14 @@ CREATE TABLE checkpoint (
 );
 CREATE TABLE dead_letters (
 	sequence    bigint PRIMARY KEY,
-	aggregate   text  NOT NULL,
-	type        text  NOT NULL,
+	subject     text  NOT NULL,
+	message     text  NOT NULL,
 	event_id    text  NOT NULL,
 	happened_at timestamptz NOT NULL,
 	payload     bytea NOT NULL,
-	error       text  NOT NULL
+	error       text  NOT NULL,
+	failed_at   timestamptz NOT NULL,
+	dropped_at  timestamptz
 );`
 
 // errChanged is permanent: only another version helps.
@@ -36,15 +38,15 @@ var errChanged = errors.New("its tables have changed under the same version: rai
 func (r *Runner) setUp(ctx context.Context) (position uint64, err error) {
 	err = pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
 		// Of several processes that start together one makes the schema.
-		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtext($1))", r.p.Schema()); err != nil {
+		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtext($1))", r.schema); err != nil {
 			return fmt.Errorf("wait for others: %w", err)
 		}
 		var there bool
-		if err := tx.QueryRow(ctx, "SELECT to_regnamespace($1) IS NOT NULL", r.p.quotedSchema()).Scan(&there); err != nil {
+		if err := tx.QueryRow(ctx, "SELECT to_regnamespace($1) IS NOT NULL", r.quotedSchema()).Scan(&there); err != nil {
 			return fmt.Errorf("look for the schema: %w", err)
 		}
 		if !there {
-			if _, err := tx.Exec(ctx, "CREATE SCHEMA "+r.p.quotedSchema()); err != nil {
+			if _, err := tx.Exec(ctx, "CREATE SCHEMA "+r.quotedSchema()); err != nil {
 				return fmt.Errorf("make the schema: %w", err)
 			}
 		}
@@ -77,7 +79,7 @@ func (r *Runner) setUp(ctx context.Context) (position uint64, err error) {
 
 func (r *Runner) readCheckpoint(ctx context.Context) (uint64, error) {
 	var position int64
-	if err := r.pool.QueryRow(ctx, "SELECT position FROM "+r.p.quotedSchema()+".checkpoint").Scan(&position); err != nil {
+	if err := r.pool.QueryRow(ctx, "SELECT position FROM "+r.quotedSchema()+".checkpoint").Scan(&position); err != nil {
 		return 0, awayError{fmt.Errorf("read the checkpoint: %w", err)}
 	}
 	return uint64(position), nil
@@ -96,9 +98,17 @@ func (r *Runner) makeTables(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
+// quotedSchema is the schema for SQL; validate has seen that it needs no more than this.
+func (r *Runner) quotedSchema() string { return `"` + r.schema + `"` }
+
 // enter makes unqualified names those of the projection's schema.
 func (r *Runner) enter(ctx context.Context, tx pgx.Tx) error {
-	if _, err := tx.Exec(ctx, "SET LOCAL search_path TO "+r.p.quotedSchema()); err != nil {
+	settings := "SET LOCAL search_path TO " + r.quotedSchema()
+	if r.building {
+		// What a crash takes is built again; the swap's own commit waits for the disk.
+		settings += "; SET LOCAL synchronous_commit TO off"
+	}
+	if _, err := tx.Exec(ctx, settings); err != nil {
 		return fmt.Errorf("enter the schema: %w", err)
 	}
 	return nil

@@ -36,7 +36,7 @@ const provisionTime = 30 * time.Second
 
 // Settings are what every service's command is told; its configuration embeds them.
 type Settings struct {
-	NATS      string `koanf:"nats" default:"nats://127.0.0.1:4222" usage:"NATS server, nats://host:port"`
+	NATS      string `koanf:"nats" default:"nats://127.0.0.1:4222" usage:"NATS server, nats://host:port; those of a cluster with commas between"`
 	NATSKey   string `koanf:"nats-key" usage:"file with the NATS key (nkey seed) to connect with"`
 	Replicas  int    `koanf:"nats-replicas" default:"1" usage:"copies of each stream: 1 on one NATS server, 3 in a cluster"`
 	RPCListen string `koanf:"rpc-listen" usage:"host:port for gRPC, of a service that answers calls"`

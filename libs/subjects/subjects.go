@@ -35,6 +35,7 @@ const (
 	Deployment = "deployment"
 	Claim      = "claim"
 	Operator   = "operator"
+	Node       = "node"
 )
 
 // AllEvents is the filter that matches every event.

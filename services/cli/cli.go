@@ -1,4 +1,5 @@
-// Package cli is the command line slipway. It speaks only to the gateway.
+// Package cli is the command line slipway. It speaks only to the gateway, except for
+// backups, which are made where the data is.
 package cli
 
 import (
@@ -70,7 +71,7 @@ func (c *command) root() *cobra.Command {
 	}
 	root.PersistentFlags().BoolVar(&c.json, "json", false, "answer in JSON")
 	root.PersistentFlags().StringVar(&c.file, "credentials", "", "credentials file")
-	root.AddCommand(c.version(), c.deploy(), c.status(), c.logs(), c.events(), c.destroy())
+	root.AddCommand(c.version(), c.deploy(), c.status(), c.logs(), c.events(), c.destroy(), c.admin())
 	return root
 }
 

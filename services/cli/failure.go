@@ -101,6 +101,15 @@ func sentence(err error) string {
 	return err.Error()
 }
 
+// plainLines is plain for text of several lines.
+func plainLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i, line := range lines {
+		lines[i] = plain(line)
+	}
+	return strings.Join(lines, "\n")
+}
+
 // plain keeps what apps and people wrote from steering the terminal.
 func plain(s string) string {
 	return strings.Map(func(r rune) rune {

@@ -192,10 +192,15 @@ func (c *command) destroy() *cobra.Command {
 }
 
 func (c *command) confirm(name string) error {
+	return c.confirmed("Destroying "+name+" cannot be undone", name)
+}
+
+// confirmed asks for the name of what something is done to; what says what that does.
+func (c *command) confirmed(what, name string) error {
 	if !c.env.Interactive {
-		return usage("Destroying %s cannot be undone; say --yes to do it without being asked.", name)
+		return usage("%s; say --yes to do it without being asked.", what)
 	}
-	fmt.Fprintf(c.env.Stderr, "Destroy %s? This cannot be undone. Type its name to go on: ", plain(name))
+	fmt.Fprintf(c.env.Stderr, "%s. Type its name to go on: ", plain(what))
 	answer, err := bufio.NewReader(c.env.Stdin).ReadString('\n')
 	if err != nil || strings.TrimSpace(answer) != name {
 		return fail(ExitFailed, "Nothing was changed.")

@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
 	billingv1 "github.com/slipway-paas/slipway/gen/slipway/billing/v1"
 	healthv1 "github.com/slipway-paas/slipway/gen/slipway/health/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
@@ -59,7 +60,9 @@ type ProbeFeed interface {
 // Deps are what the gateway stands on.
 type Deps struct {
 	Scheduler schedulerv1.SchedulerServiceClient
-	Tiers     billingv1.TierServiceClient
+	// Admin answers those who run the platform.
+	Admin adminv1.AdminServiceClient
+	Tiers billingv1.TierServiceClient
 	// Identity answers for tokens; Authenticator takes its place when set.
 	Identity      identityv1.IdentityServiceClient
 	Authenticator authn.Authenticator
@@ -90,7 +93,7 @@ func (d Deps) withDefaults() (Deps, error) {
 	if d.Authenticator == nil && d.Identity != nil {
 		d.Authenticator = authn.NewTokens(d.Identity, d.Now)
 	}
-	if d.Scheduler == nil || d.Tiers == nil || d.Authenticator == nil || d.Store == nil || d.Services == nil || d.Log == nil {
+	if d.Scheduler == nil || d.Admin == nil || d.Tiers == nil || d.Authenticator == nil || d.Store == nil || d.Services == nil || d.Log == nil {
 		return d, errors.New("the gateway needs clients of scheduler, tiers and identity, an event store, the services' readiness and a logger")
 	}
 	return d, nil

@@ -32,16 +32,16 @@ type door struct {
 	now     func() time.Time
 }
 
-func newDoor(deploy *deployServer, guard *authn.Guard, grpc *rpc.Server, health *healthReport, document []byte, deps Deps) (*door, error) {
+func newDoor(deploy *deployServer, admin *adminServer, guard *authn.Guard, grpc *rpc.Server, health *healthReport, document []byte, deps Deps) (*door, error) {
 	d := &door{
 		log: deps.Log, guard: guard, deploy: deploy, rpc: grpc, mux: http.NewServeMux(),
 		tracing: deps.Tracing, now: deps.Now,
 	}
-	all, err := routes()
+	all, err := routes(dialects()...)
 	if err != nil {
 		return nil, err
 	}
-	translator, err := d.translator(deploy)
+	translator, err := d.translator(deploy, admin)
 	if err != nil {
 		return nil, err
 	}

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
 	billingv1 "github.com/slipway-paas/slipway/gen/slipway/billing/v1"
 	deploymentv1 "github.com/slipway-paas/slipway/gen/slipway/deployment/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
@@ -34,11 +35,13 @@ const (
 	ownerToken    = "slp_owner"
 	strangerToken = "slp_stranger"
 	readerToken   = "slp_reader"
+	adminToken    = "slp_admin"
 )
 
 var principals = map[string]*identityv1.Principal{
 	ownerToken:    {OperatorId: "op-1", OrgId: "default", AppId: "app-1", Scopes: []string{"deploy:manage"}},
 	strangerToken: {OperatorId: "op-2", OrgId: "default", AppId: "app-2", Scopes: []string{"deploy:manage"}},
+	adminToken:    {OperatorId: "op-1", OrgId: "default", AppId: "app-1", Scopes: []string{"deploy:manage", "admin"}},
 	readerToken:   {OperatorId: "op-1", OrgId: "default", AppId: "app-3", Scopes: []string{"profile"}},
 }
 
@@ -179,6 +182,7 @@ type stage struct {
 	service   *gateway.Service
 	store     *memory.Store
 	scheduler *fakeScheduler
+	admin     *fakeAdmin
 	identity  *fakeIdentity
 	services  map[string]bool
 	stop      context.CancelFunc
@@ -189,7 +193,7 @@ func begin(t testing.TB, change ...func(*gateway.Config, *gateway.Deps)) *stage 
 	t.Helper()
 	s := &stage{
 		store: memory.New(), scheduler: &fakeScheduler{deployments: map[string]*schedulerv1.Deployment{}},
-		identity: &fakeIdentity{}, services: map[string]bool{"scheduler": true, "identity": true}, stopped: make(chan error, 1),
+		admin: &fakeAdmin{}, identity: &fakeIdentity{}, services: map[string]bool{"scheduler": true, "identity": true}, stopped: make(chan error, 1),
 	}
 	log := slog.New(slog.DiscardHandler)
 	inside, err := rpc.NewMemory(log)
@@ -197,12 +201,14 @@ func begin(t testing.TB, change ...func(*gateway.Config, *gateway.Deps)) *stage 
 		t.Fatal(err)
 	}
 	schedulerv1.RegisterSchedulerServiceServer(inside, s.scheduler)
+	adminv1.RegisterAdminServiceServer(inside, s.admin)
 	billingv1.RegisterTierServiceServer(inside, fakeTiers{})
 	identityv1.RegisterIdentityServiceServer(inside, s.identity)
 
 	config := gateway.Config{Listen: "127.0.0.1:0", Heartbeat: 50 * time.Millisecond}
 	deps := gateway.Deps{
 		Scheduler: schedulerv1.NewSchedulerServiceClient(inside.Conn()),
+		Admin:     adminv1.NewAdminServiceClient(inside.Conn()),
 		Tiers:     billingv1.NewTierServiceClient(inside.Conn()),
 		Identity:  identityv1.NewIdentityServiceClient(inside.Conn()),
 		Store:     s.store, Services: func() map[string]bool { return s.services }, Version: "1.2.3", Log: log,

@@ -3,14 +3,18 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/genproto/googleapis/api/annotations"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
 	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
 	"github.com/slipway-paas/slipway/libs/problem"
 	"github.com/slipway-paas/slipway/services/gateway/authn"
@@ -28,34 +32,52 @@ type route struct {
 
 func (r route) pattern() string { return r.method + " " + r.path }
 
-// routes reads the REST methods of the deploy dialect from its descriptor.
-func routes() ([]route, error) {
-	service := deployv1.File_slipway_deploy_v1_deploy_proto.Services().ByName("DeployService")
+// dialects are the services that the schema gives REST methods to.
+func dialects() []protoreflect.ServiceDescriptor {
+	return []protoreflect.ServiceDescriptor{
+		deployv1.File_slipway_deploy_v1_deploy_proto.Services().ByName("DeployService"),
+		adminv1.File_slipway_admin_v1_admin_proto.Services().ByName("AdminService"),
+	}
+}
+
+// longest is how long a method may take that answers when long work is done; zero for
+// the others.
+func longest(rpc string) time.Duration {
+	if rpc == adminv1.AdminService_RebuildProjection_FullMethodName {
+		return rebuildTimeout
+	}
+	return 0
+}
+
+// routes reads the REST methods of services from their descriptors.
+func routes(services ...protoreflect.ServiceDescriptor) ([]route, error) {
 	var all []route
-	for i := range service.Methods().Len() {
-		m := service.Methods().Get(i)
-		rule, ok := proto.GetExtension(m.Options(), annotations.E_Http).(*annotations.HttpRule)
-		if !ok || rule == nil {
-			continue
+	for _, service := range services {
+		for i := range service.Methods().Len() {
+			m := service.Methods().Get(i)
+			rule, ok := proto.GetExtension(m.Options(), annotations.E_Http).(*annotations.HttpRule)
+			if !ok || rule == nil {
+				continue
+			}
+			r := route{rpc: fmt.Sprintf("/%s/%s", service.FullName(), m.Name()), hasBody: rule.GetBody() != ""}
+			switch p := rule.GetPattern().(type) {
+			case *annotations.HttpRule_Get:
+				r.method, r.path = http.MethodGet, p.Get
+			case *annotations.HttpRule_Post:
+				r.method, r.path = http.MethodPost, p.Post
+			case *annotations.HttpRule_Delete:
+				r.method, r.path = http.MethodDelete, p.Delete
+			default:
+				return nil, fmt.Errorf("%s is annotated with %T, which the gateway does not serve", m.FullName(), p)
+			}
+			all = append(all, r)
 		}
-		r := route{rpc: fmt.Sprintf("/%s/%s", service.FullName(), m.Name()), hasBody: rule.GetBody() != ""}
-		switch p := rule.GetPattern().(type) {
-		case *annotations.HttpRule_Get:
-			r.method, r.path = http.MethodGet, p.Get
-		case *annotations.HttpRule_Post:
-			r.method, r.path = http.MethodPost, p.Post
-		case *annotations.HttpRule_Delete:
-			r.method, r.path = http.MethodDelete, p.Delete
-		default:
-			return nil, fmt.Errorf("%s is annotated with %T, which the gateway does not serve", m.FullName(), p)
-		}
-		all = append(all, r)
 	}
 	return all, nil
 }
 
-// translator turns JSON into calls of the deploy dialect and back.
-func (d *door) translator(deploy *deployServer) (http.Handler, error) {
+// translator turns JSON into calls and back.
+func (d *door) translator(deploy *deployServer, admin *adminServer) (http.Handler, error) {
 	mux := runtime.NewServeMux(
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, strictjson.Marshaler{}),
 		runtime.WithDisablePathLengthFallback(),
@@ -72,6 +94,9 @@ func (d *door) translator(deploy *deployServer) (http.Handler, error) {
 	if err := deployv1.RegisterDeployServiceHandlerServer(context.Background(), mux, deploy); err != nil {
 		return nil, fmt.Errorf("register the deploy dialect: %w", err)
 	}
+	if err := adminv1.RegisterAdminServiceHandlerServer(context.Background(), mux, admin); err != nil {
+		return nil, fmt.Errorf("register the methods for admins: %w", err)
+	}
 	return mux, nil
 }
 
@@ -84,6 +109,9 @@ func (d *door) translated(rt route, translator http.Handler) http.HandlerFunc {
 			return
 		}
 		r = r.WithContext(ctx)
+		if limit := longest(rt.rpc); limit > 0 {
+			d.allow(w, r, limit)
+		}
 		if r.Method == http.MethodHead {
 			// The server leaves the body out of the answer by itself.
 			r.Method = http.MethodGet
@@ -102,6 +130,15 @@ func (d *door) translated(rt route, translator http.Handler) http.HandlerFunc {
 			r.Body = http.NoBody
 		}
 		translator.ServeHTTP(w, r)
+	}
+}
+
+// allow gives an answer longer than others may take.
+func (d *door) allow(w http.ResponseWriter, r *http.Request, limit time.Duration) {
+	until := d.now().Add(limit + requestTimeout)
+	rc := http.NewResponseController(w)
+	if err := errors.Join(rc.SetReadDeadline(until), rc.SetWriteDeadline(until)); err != nil {
+		d.log.WarnContext(r.Context(), "a long answer keeps its deadline", "error", err)
 	}
 }
 

@@ -254,10 +254,14 @@ func deploymentID(id string) (string, error) {
 
 // outgoing bounds calls to other services and tells them which request they serve.
 func outgoing(ctx context.Context) (context.Context, context.CancelFunc) {
+	return outgoingWithin(ctx, callTimeout)
+}
+
+func outgoingWithin(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
 	if id := requestID(ctx); id != "" {
 		ctx = metadata.AppendToOutgoingContext(ctx, "x-request-id", id)
 	}
-	return context.WithTimeout(ctx, callTimeout)
+	return context.WithTimeout(ctx, limit)
 }
 
 // FollowDeploymentEvents implements deployv1.DeployServiceServer.

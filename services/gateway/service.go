@@ -16,6 +16,7 @@ import (
 	"golang.org/x/net/netutil"
 
 	"github.com/slipway-paas/slipway/gen/openapi"
+	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
 	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
 	healthv1 "github.com/slipway-paas/slipway/gen/slipway/health/v1"
 	"github.com/slipway-paas/slipway/libs/rpc"
@@ -72,8 +73,10 @@ func New(c Config, d Deps) (*Service, error) {
 	deploy := &deployServer{scheduler: d.Scheduler, tiers: d.Tiers, view: s.view, streams: s.streams, log: d.Log}
 	s.rpc = rpc.NewServer(d.Log, guardUnary(s.guard), guardStream(s.guard))
 	deployv1.RegisterDeployServiceServer(s.rpc, deploy)
+	admin := &adminServer{scheduler: d.Admin, log: d.Log}
+	adminv1.RegisterAdminServiceServer(s.rpc, admin)
 	health := &healthReport{services: d.Services, version: d.Version}
-	if s.door, err = newDoor(deploy, s.guard, s.rpc, health, document, d); err != nil {
+	if s.door, err = newDoor(deploy, admin, s.guard, s.rpc, health, document, d); err != nil {
 		return nil, err
 	}
 	return s, nil

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +35,14 @@ type Recorder interface {
 	Record(ctx context.Context, e eventstore.Event) (sequence uint64, err error)
 }
 
+// Targets is what to probe; *view.View is one.
+type Targets interface {
+	Watch(ctx context.Context, filter string, handle func(context.Context, view.Change[*healthv1.Target]) error, ready func()) error
+}
+
+// Probe asks one instance and says in words why it is not healthy.
+type Probe func(ctx context.Context, target *healthv1.Target, timeout time.Duration) (ok bool, reason string)
+
 // Deps are what the service works with.
 type Deps struct {
 	Store     Recorder
@@ -45,6 +54,12 @@ type Deps struct {
 	Metrics prometheus.Registerer
 	Meter   metric.Meter
 	Tracer  trace.Tracer
+
+	// Probe is an HTTP request when nil; Publish is NATS's; Jitter, from 0 to 1, is
+	// random. With the first two and Watch there is no need of NATS.
+	Probe   Probe
+	Publish func(subject string, data []byte) error
+	Jitter  func() float64
 }
 
 // Service probes the instances of all nodes.
@@ -52,8 +67,9 @@ type Service struct {
 	config   Config
 	js       jetstream.JetStream
 	recorder Recorder
-	probe    func(ctx context.Context, target *healthv1.Target, timeout time.Duration) (ok bool, reason string)
+	probe    Probe
 	publish  func(subject string, data []byte) error
+	jitter   func() float64
 	log      *slog.Logger
 	tracer   trace.Tracer
 	meter    metric.Meter
@@ -73,8 +89,17 @@ func New(config Config, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	if deps.Store == nil || deps.NATS == nil || deps.JetStream == nil || deps.Log == nil {
+	if deps.Store == nil || deps.Log == nil || deps.Publish == nil && (deps.NATS == nil || deps.JetStream == nil) {
 		return nil, errors.New("health: needs the event store, NATS, JetStream and a logger")
+	}
+	if deps.Probe == nil {
+		deps.Probe = newHTTPProber().probe
+	}
+	if deps.Publish == nil {
+		deps.Publish = deps.NATS.Publish
+	}
+	if deps.Jitter == nil {
+		deps.Jitter = rand.Float64
 	}
 	if deps.Meter == nil {
 		deps.Meter = noopmetric.Meter{}
@@ -90,8 +115,9 @@ func New(config Config, deps Deps) (*Service, error) {
 		config: config, tracer: deps.Tracer, meter: deps.Meter, figures: figures,
 		js:       deps.JetStream,
 		recorder: deps.Store,
-		probe:    newHTTPProber().probe,
-		publish:  deps.NATS.Publish,
+		probe:    deps.Probe,
+		publish:  deps.Publish,
+		jitter:   deps.Jitter,
 		log:      deps.Log,
 		slots:    make(chan struct{}, config.Concurrency),
 		watching: make(map[string]*watched),
@@ -104,6 +130,11 @@ func (s *Service) Run(ctx context.Context) error {
 	if !ok {
 		return nil
 	}
+	return s.Watch(ctx, targets)
+}
+
+// Watch probes these targets until ctx ends; then it returns nil, all probes stopped.
+func (s *Service) Watch(ctx context.Context, targets Targets) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer s.running.Wait()
 	defer cancel()

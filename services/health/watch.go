@@ -3,7 +3,6 @@ package health
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -63,7 +62,7 @@ func (s *Service) unset(key string) {
 
 // watch probes one target until ctx ends.
 func (s *Service) watch(ctx context.Context, t *tracker, updates <-chan *healthv1.Target) {
-	timer := time.NewTimer(t.first(s.interval(t.target), rand.Float64()))
+	timer := time.NewTimer(t.first(s.interval(t.target), s.jitter()))
 	defer timer.Stop()
 	for {
 		select {
@@ -75,7 +74,7 @@ func (s *Service) watch(ctx context.Context, t *tracker, updates <-chan *healthv
 			if !s.once(ctx, t) {
 				return
 			}
-			timer.Reset(t.next(s.interval(t.target), rand.Float64()))
+			timer.Reset(t.next(s.interval(t.target), s.jitter()))
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
@@ -36,7 +37,7 @@ func newStage(concurrency int) *stage {
 	config, _ := Config{Concurrency: concurrency}.withDefaults()
 	figures, _ := newFigures(nil) // registering is its only error
 	st.Service = &Service{
-		config: config, recorder: st, log: slog.New(slog.DiscardHandler),
+		config: config, recorder: st, jitter: rand.Float64, log: slog.New(slog.DiscardHandler),
 		slots: make(chan struct{}, config.Concurrency), watching: map[string]*watched{},
 		figures: figures, tracer: noop.NewTracerProvider().Tracer(""),
 		probe: func(ctx context.Context, t *healthv1.Target, _ time.Duration) (bool, string) {

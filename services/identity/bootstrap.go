@@ -16,8 +16,14 @@ import (
 // DefaultOrg is the organization of the first operator.
 const DefaultOrg = "default"
 
-// ScopeDeploy lets a token use the deploy dialect.
-const ScopeDeploy = "deploy:manage"
+// ScopeDeploy lets a token use the deploy dialect, ScopeAdmin run the platform.
+const (
+	ScopeDeploy = "deploy:manage"
+	ScopeAdmin  = "admin"
+)
+
+// firstScopes are the first operator's, whose platform it is.
+func firstScopes() []string { return []string{ScopeDeploy, ScopeAdmin} }
 
 // firstOperator is the claim that only one operator can hold, ever: whoever takes
 // it is the first, however many processes start at once.
@@ -35,14 +41,15 @@ type Credentials struct {
 // Bootstrap makes the first operator of the platform, once, however often and by
 // however many processes it is called. Only the call that made it gets
 // created == true and the access token; the others get the ids alone. After
-// eventstore.ErrUnavailable call it again.
+// eventstore.ErrUnavailable call it again. A first operator of before there were
+// admins is made one.
 func (s *Service) Bootstrap(ctx context.Context) (c Credentials, created bool, err error) {
-	state, _, err := s.first(ctx)
+	state, sequence, err := s.first(ctx)
 	if err != nil {
 		return Credentials{}, false, err
 	}
 	if state.Exists() {
-		return newCredentials(state, ""), false, nil
+		return newCredentials(state, ""), false, s.grant(ctx, state, sequence)
 	}
 	id, err := uuid.NewV7()
 	if err != nil {
@@ -53,7 +60,7 @@ func (s *Service) Bootstrap(ctx context.Context) (c Credentials, created bool, e
 		return Credentials{}, false, fmt.Errorf("make the first app's id: %w", err)
 	}
 	token, hash := newToken()
-	command := operator.Bootstrap{ID: id.String(), OrgID: DefaultOrg, AppID: app.String(), TokenSHA256: hash, Scopes: []string{ScopeDeploy}}
+	command := operator.Bootstrap{ID: id.String(), OrgID: DefaultOrg, AppID: app.String(), TokenSHA256: hash, Scopes: firstScopes()}
 	made, err := operator.Decide(operator.State{}, command)
 	if err != nil {
 		return Credentials{}, false, fmt.Errorf("make the first operator: %w", err)
@@ -74,6 +81,32 @@ func (s *Service) Bootstrap(ctx context.Context) (c Credentials, created bool, e
 		return Credentials{}, false, fmt.Errorf("write the first operator to the log: %w", err)
 	}
 	return newCredentials(operator.Evolve(operator.State{}, made), token), true, nil
+}
+
+// grant gives the first operator the scopes that came after it.
+func (s *Service) grant(ctx context.Context, state operator.State, sequence uint64) error {
+	granted, err := operator.Decide(state, operator.GrantScopes{Scopes: firstScopes()})
+	if errors.Is(err, operator.ErrGranted) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("grant the first operator's scopes: %w", err)
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return fmt.Errorf("make an event's id: %w", err)
+	}
+	self := subjects.Of(state.OrgID, subjects.Operator, state.ID)
+	_, err = s.deps.Store.Append(ctx, eventstore.Expected{Event: s.event(self, id.String(), granted), LastSequence: sequence})
+	switch {
+	case errors.Is(err, eventstore.ErrConflict):
+		// Another process has been faster, or will be told at the next start.
+		return nil
+	case err != nil:
+		return fmt.Errorf("write the granted scopes to the log: %w", err)
+	}
+	s.deps.Log.InfoContext(ctx, "the first operator may run the platform now", "operator_id", state.ID, "scopes", state.Lacks(firstScopes()...))
+	return nil
 }
 
 // ReplaceToken gives the first operator another access token and ends the old one.

@@ -4,14 +4,18 @@ import (
 	"context"
 	"crypto/sha256"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"google.golang.org/protobuf/proto"
 
+	claimv1 "github.com/slipway-paas/slipway/gen/slipway/claim/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
+	"github.com/slipway-paas/slipway/libs/eventstore"
 	"github.com/slipway-paas/slipway/libs/eventstore/memory"
 	"github.com/slipway-paas/slipway/libs/problem"
 	"github.com/slipway-paas/slipway/libs/subjects"
@@ -85,7 +89,7 @@ func TestTheFirstOperatorIsMadeOnceAndItsTokenSpeaksForIt(t *testing.T) {
 	}
 	run(t, s)
 	p, code := ask(t, s, made.AccessToken)
-	if code != 200 || p.GetOperatorId() != made.OperatorID || p.GetOrgId() != "default" || p.GetAppId() != made.AppID || len(p.GetScopes()) != 1 || p.GetScopes()[0] != identity.ScopeDeploy {
+	if code != 200 || p.GetOperatorId() != made.OperatorID || p.GetOrgId() != "default" || p.GetAppId() != made.AppID || !slices.Equal(p.GetScopes(), []string{identity.ScopeDeploy, identity.ScopeAdmin}) {
 		t.Errorf("the token speaks for %v (%d)", p, code)
 	}
 	for _, wrong := range []string{"", "slp_", made.AccessToken + "x"} {
@@ -160,5 +164,38 @@ func TestNoTokenIsInTheLog(t *testing.T) {
 	stored := events[0].Payload.(*identityv1.OperatorBootstrapped)
 	if strings.Contains(stored.String(), made.AccessToken) || strings.Contains(string(stored.GetTokenSha256()), made.AccessToken) {
 		t.Error("the log holds the token")
+	}
+}
+
+func TestAFirstOperatorOfBeforeThereWereAdminsIsMadeOne(t *testing.T) {
+	t.Parallel()
+	store := memory.New()
+	hash := sha256.Sum256([]byte("slp_old"))
+	self := subjects.Of("default", subjects.Operator, "op-1")
+	for id, e := range map[subjects.Aggregate]proto.Message{
+		subjects.Of(subjects.Platform, subjects.Claim, "first-operator"): &claimv1.ClaimTaken{Kind: "first_operator", Name: "default", Holder: self.String()},
+		self: &identityv1.OperatorBootstrapped{OperatorId: "op-1", OrgId: "default", AppId: "app-1", TokenSha256: hash[:], Scopes: []string{identity.ScopeDeploy}},
+	} {
+		if _, err := store.Record(t.Context(), eventstore.Event{Aggregate: id, ID: id.String(), Payload: e, Time: time.Now()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := make1(t, store)
+	run(t, s)
+	var starting sync.WaitGroup
+	for range 8 {
+		starting.Go(func() {
+			if c, created, err := s.Bootstrap(t.Context()); err != nil || created || c.OperatorID != "op-1" {
+				t.Errorf("%+v, %v, %v", c, created, err)
+			}
+		})
+	}
+	starting.Wait()
+	eventually(t, "its token is an admin's", func() bool {
+		p, _ := ask(t, s, "slp_old")
+		return slices.Equal(p.GetScopes(), []string{identity.ScopeDeploy, identity.ScopeAdmin})
+	})
+	if events, err := store.Load(t.Context(), self, 0); err != nil || len(events) != 2 {
+		t.Errorf("%d events, %v", len(events), err)
 	}
 }

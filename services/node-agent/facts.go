@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	// factLanes is how many facts are recorded at once, each lane's one after the other.
+	// factLanes is how many facts are recorded at once, each lane's one after the other;
+	// one lane where looks take turns.
 	factLanes = 8
 	// factsWaiting bounds each lane's facts that could not be recorded yet; when it is
 	// reached the agent waits rather than act unrecorded.
@@ -27,11 +28,11 @@ type factQueue struct {
 	store   Facts
 	log     *slog.Logger
 	metrics *metrics
-	lanes   [factLanes]chan eventstore.Event
+	lanes   []chan eventstore.Event
 }
 
-func newFactQueue(store Facts, log *slog.Logger, m *metrics) *factQueue {
-	q := &factQueue{store: store, log: log, metrics: m}
+func newFactQueue(store Facts, lanes int, log *slog.Logger, m *metrics) *factQueue {
+	q := &factQueue{store: store, log: log, metrics: m, lanes: make([]chan eventstore.Event, lanes)}
 	for n := range q.lanes {
 		q.lanes[n] = make(chan eventstore.Event, factsWaiting)
 	}
@@ -41,7 +42,7 @@ func newFactQueue(store Facts, log *slog.Logger, m *metrics) *factQueue {
 func (q *factQueue) lane(e eventstore.Event) chan eventstore.Event {
 	sum := fnv.New32a()
 	_, _ = sum.Write([]byte(e.Aggregate.ID)) // a hash takes everything
-	return q.lanes[sum.Sum32()%factLanes]
+	return q.lanes[int(sum.Sum32())%len(q.lanes)]
 }
 
 // record queues a fact; it fails only when ctx ends first. A fact that no log can take

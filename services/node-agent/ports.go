@@ -52,6 +52,10 @@ type Deps struct {
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
 	Tracer  trace.Tracer
+
+	// Turn, unless nil, is waited for before each look at an instance: whoever drives
+	// the agent step by step decides there which one is next.
+	Turn func(ctx context.Context, instance string)
 }
 
 func (d Deps) validate() error {

@@ -128,13 +128,11 @@ const (
 
 // work looks at an instance until there is nothing new to see.
 func (s *Service) work(ctx context.Context, i *instance) {
-	for {
-		s.mu.Lock()
-		if !i.dirty || ctx.Err() != nil {
-			i.busy = false
-			s.mu.Unlock()
-			return
+	for s.stillDirty(ctx, i) {
+		if s.deps.Turn != nil {
+			s.deps.Turn(ctx, i.id)
 		}
+		s.mu.Lock()
 		i.dirty = false
 		if i.timer != nil {
 			i.timer.Stop()
@@ -166,6 +164,14 @@ func (s *Service) work(ctx context.Context, i *instance) {
 		}
 		s.mu.Unlock()
 	}
+}
+
+// stillDirty ends the worker when there is nothing to look at.
+func (s *Service) stillDirty(ctx context.Context, i *instance) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i.busy = i.dirty && ctx.Err() == nil
+	return i.busy
 }
 
 func (s *Service) stopTimers() {
@@ -294,9 +300,14 @@ func (s *Service) list(ctx context.Context) error {
 		close(s.firstList)
 	}
 	for id, i := range s.instances {
-		running := present[id].State == runtime.StateRunning
-		wanted := i.want.GetDesiredState() == nodev1.DesiredState_DESIRED_STATE_RUNNING
-		if first || running != wanted || present[id].ID != i.container {
+		c, there := present[id]
+		asWanted := !there
+		if i.want.GetDesiredState() == nodev1.DesiredState_DESIRED_STATE_RUNNING {
+			asWanted = c.State == runtime.StateRunning
+		}
+		// One that does not run is to go too when nobody wants it: it may have been made
+		// without our hearing of it.
+		if first || !asWanted || c.ID != i.container {
 			i.unsure()
 			s.poke(i)
 		}

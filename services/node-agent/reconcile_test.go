@@ -206,6 +206,24 @@ func TestAContainerNobodyWishesForGoes(t *testing.T) {
 	})
 }
 
+func TestAContainerThatWasMadeUnheardGoesThoughItNeverRan(t *testing.T) {
+	story(t, func(w *world) {
+		image, err := w.runtime.Pull(t.Context(), image)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.runtime.Create(t.Context(), runtime.Spec{Name: "shop-lost", Image: image.ID, Labels: map[string]string{
+			runtime.LabelOrg: "acme", runtime.LabelDeployment: "shop", runtime.LabelRelease: "r1", runtime.LabelInstance: "lost", runtime.LabelAttempt: "1",
+		}}); err != nil {
+			t.Fatal(err)
+		}
+		w.wait(time.Minute + time.Second)
+		if left := w.machine.Containers(); len(left) != 0 {
+			t.Errorf("left: %v", left)
+		}
+	})
+}
+
 func TestAnotherOwnersContainersAreLeftAlone(t *testing.T) {
 	story(t, func(w *world) {
 		other := w.machine.Runtime("somebody-else")

@@ -71,9 +71,13 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("register the node-agent's metrics: %w", err)
 	}
+	lanes := factLanes
+	if deps.Turn != nil {
+		lanes = 1
+	}
 	return &Service{
 		cfg: cfg, deps: deps, metrics: m, images: images, stopped: stopped,
-		facts:     newFactQueue(deps.Facts, deps.Log, m),
+		facts:     newFactQueue(deps.Facts, lanes, deps.Log, m),
 		makeSlots: make(chan struct{}, cfg.Concurrency), pullSlots: make(chan struct{}, cfg.Concurrency),
 		instances: map[string]*instance{},
 	}, nil

@@ -106,23 +106,31 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	defer func() { _ = sub.Unsubscribe() }()
 
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.watchLine(ctx) })
+	group.Go(func() error { return s.Keep(ctx, routes) })
+	return wrap("proxy-config", group.Wait())
+}
+
+// Keep makes routes what the log says, and records what the edges acknowledge to
+// Hear, until ctx ends. It needs no NATS.
+func (s *Service) Keep(ctx context.Context, routes Routes) error {
 	replayed := make(chan struct{})
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		err := s.deps.Store.Follow(ctx, 0, s.fold, func() { close(replayed) }, subjects.KindFilter(subjects.Deployment))
 		return wrap("following deployments", err)
 	})
-	group.Go(func() error { return s.watchLine(ctx) })
 	group.Go(func() error {
 		select {
 		case <-replayed:
 		case <-ctx.Done():
 			return nil
 		}
-		w := &writer{Service: s, routes: routes, revisions: map[string]uint64{}, recorded: map[string]struct{}{}, since: map[string]time.Time{}}
+		w := &writer{Service: s, routes: routes, revisions: map[string]uint64{}, unsure: map[string]struct{}{}, recorded: map[string]struct{}{}, since: map[string]time.Time{}}
 		return w.run(ctx)
 	})
-	return wrap("proxy-config", group.Wait())
+	return group.Wait()
 }
 
 func wrap(doing string, err error) error {
@@ -144,6 +152,11 @@ func (s *Service) acknowledged(m *nats.Msg) {
 		s.deps.Log.Warn("left out an acknowledgement that is not one", "subject", m.Subject, "error", err)
 		return
 	}
+	s.Hear(ack)
+}
+
+// Hear takes in what an edge says that it serves.
+func (s *Service) Hear(ack *routingv1.EdgeApplied) {
 	if s.edges.hear(ack) {
 		s.poke()
 	}

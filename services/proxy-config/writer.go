@@ -18,16 +18,26 @@ import (
 	"github.com/slipway-paas/slipway/services/proxy-config/routing"
 )
 
+// Routes is where the routes are written; *view.View is one.
+type Routes interface {
+	Snapshot(ctx context.Context, filter string) ([]view.Entry[*routingv1.Route], error)
+	Get(ctx context.Context, key string) (view.Entry[*routingv1.Route], bool, error)
+	PutIf(ctx context.Context, key string, value *routingv1.Route, lastRevision uint64) (revision uint64, err error)
+	Delete(ctx context.Context, key string) (revision uint64, err error)
+}
+
 // writer makes VIEW_routes what the fold wants, and records facts once the edges
 // serve it. It is one goroutine.
 type writer struct {
 	*Service
-	routes *view.View[*routingv1.Route]
+	routes Routes
 	// written is what the view holds, as far as is known.
 	written map[string]view.Entry[*routingv1.Route]
 	// revisions are those from which on an edge serves what was last written or
 	// deleted for a host.
 	revisions map[string]uint64
+	// unsure are hosts whose last write was not answered: it may have been done.
+	unsure map[string]struct{}
 	// recorded keeps facts from being recorded again until they come back folded.
 	recorded map[string]struct{}
 	// since is when each fact that is due now was first found so.
@@ -95,6 +105,11 @@ func (w *writer) compare(ctx context.Context) error {
 }
 
 func (w *writer) write(ctx context.Context, host string) error {
+	if _, unsure := w.unsure[host]; unsure {
+		if err := w.readAgain(ctx, host); err != nil {
+			return err
+		}
+	}
 	want := w.state.wanted(host)
 	have, there := w.written[host]
 	switch {
@@ -127,6 +142,7 @@ func (w *writer) replace(ctx context.Context, host string, want *routingv1.Route
 		return errors.Join(fmt.Errorf("writing the route of %s: %w", host, err), w.readAgain(ctx, host))
 	}
 	if err != nil {
+		w.unsure[host] = struct{}{}
 		return fmt.Errorf("writing the route of %s: %w", host, err)
 	}
 	w.written[host] = view.Entry[*routingv1.Route]{Key: host, Value: want, Revision: revision}
@@ -157,6 +173,7 @@ func (w *writer) readAgain(ctx context.Context, host string) error {
 	if err != nil {
 		return fmt.Errorf("reading the route of %s: %w", host, err)
 	}
+	delete(w.unsure, host)
 	if !there {
 		delete(w.written, host)
 		return nil

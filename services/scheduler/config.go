@@ -11,6 +11,9 @@ import (
 	"github.com/slipway-paas/slipway/services/scheduler/request"
 )
 
+// leastNodeLoss is more than twice what lies between two heartbeats.
+const leastNodeLoss = 5 * time.Second
+
 // Config is what the scheduler is told at start.
 type Config struct {
 	// BaseDomain is where subdomains live, e.g. apps.localhost.
@@ -19,7 +22,9 @@ type Config struct {
 	AllowedRegistries []string `koanf:"allowed-registries" usage:"prefixes that image references must start with"`
 	// ReservedSubdomains nobody may take.
 	ReservedSubdomains []string `koanf:"reserved-subdomains" usage:"subdomains that nobody may take"`
-	Rollout            Rollout  `koanf:"rollout"`
+	// NodeLossAfter is the silence after which a node's instances are placed elsewhere.
+	NodeLossAfter time.Duration `koanf:"node-loss-after" usage:"silence after which a node's instances are placed on others"`
+	Rollout       Rollout       `koanf:"rollout"`
 }
 
 // Rollout bounds each part of a rollout; it is written into each release, so a
@@ -43,6 +48,7 @@ func DefaultConfig() Config {
 		BaseDomain:         "apps.localhost",
 		AllowedRegistries:  []string{"harbor.buddo.xyz:4443/", "docker.io/library/", "ghcr.io/"},
 		ReservedSubdomains: []string{"www", "api", "admin", "app", "apps", "auth", "billing", "dashboard", "docs", "mail", "ns1", "ns2", "registry", "slipway", "status", "support"},
+		NodeLossAfter:      20 * time.Second,
 		Rollout: Rollout{
 			PlacementTimeout: 24 * time.Hour, StartTimeout: 5 * time.Minute, HealthyTimeout: time.Minute,
 			StopTimeout: time.Minute, Drain: 5 * time.Second, Grace: 10 * time.Second,
@@ -59,6 +65,9 @@ func (c Config) Validate() error {
 	}
 	if len(c.AllowedRegistries) == 0 {
 		errs = append(errs, errors.New("allowed registries are empty: no image could be deployed"))
+	}
+	if c.NodeLossAfter < leastNodeLoss {
+		errs = append(errs, fmt.Errorf("node-loss-after is %s: below %s a late heartbeat would count as a lost node", c.NodeLossAfter, leastNodeLoss))
 	}
 	r := c.Rollout
 	for name, d := range map[string]time.Duration{"placement timeout": r.PlacementTimeout, "start timeout": r.StartTimeout, "healthy timeout": r.HealthyTimeout,

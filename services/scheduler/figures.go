@@ -11,15 +11,20 @@ import (
 	"github.com/slipway-paas/slipway/libs/problem"
 	"github.com/slipway-paas/slipway/services/scheduler/deployment"
 	"github.com/slipway-paas/slipway/services/scheduler/fleet"
+	"github.com/slipway-paas/slipway/services/scheduler/node"
+	"github.com/slipway-paas/slipway/services/scheduler/rollout"
+	"github.com/slipway-paas/slipway/services/scheduler/roster"
 )
 
 // figures are what an operator watches of deployments.
 type figures struct {
 	commands *prometheus.CounterVec
 	rollouts *prometheus.HistogramVec
+	moves    *prometheus.CounterVec
 }
 
-func newFigures(r prometheus.Registerer, all *fleet.Fleet) (*figures, error) {
+// newFigures registers them; waiting is how many deployments wait for room.
+func newFigures(r prometheus.Registerer, all *fleet.Fleet, nodes *roster.Roster, waiting func() int) (*figures, error) {
 	f := &figures{
 		commands: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "slipway_scheduler_commands_total",
@@ -30,7 +35,15 @@ func newFigures(r prometheus.Registerer, all *fleet.Fleet) (*figures, error) {
 			Help:    "From asking for a release to running or failed; kind is first or next, when another one serves meanwhile.",
 			Buckets: []float64{.05, .1, .2, .4, .8, 1.6, 3.2, 6.4, 15, 30, 60, 120, 300, 600},
 		}, []string{"kind", "result"}),
+		moves: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "slipway_scheduler_instances_moved_total",
+			Help: "Instances given another node, by cause: node_lost, drain, not_healthy.",
+		}, []string{"cause"}),
 	}
+	queued := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "slipway_scheduler_waiting_for_room",
+		Help: "Deployments with an instance that fits on no node.",
+	}, func() float64 { return float64(waiting()) })
 	// Series that are there from the start, so that their growth can be seen.
 	for _, kind := range []string{"first", "next"} {
 		for _, result := range []string{"running", "failed"} {
@@ -40,11 +53,16 @@ func newFigures(r prometheus.Registerer, all *fleet.Fleet) (*figures, error) {
 	for _, command := range []string{"Create", "Restart", "Stop", "Destroy"} {
 		f.commands.WithLabelValues(command, "ok")
 	}
+	for _, cause := range []string{rollout.MovedNodeLost, rollout.MovedDrain, rollout.MovedNotHealthy} {
+		f.moves.WithLabelValues(cause)
+	}
 	if r == nil {
 		return f, nil
 	}
-	if err := errors.Join(r.Register(f.commands), r.Register(f.rollouts), r.Register(newCensus(all))); err != nil {
-		return nil, fmt.Errorf("registering the scheduler's figures: %w", err)
+	for _, c := range []prometheus.Collector{f.commands, f.rollouts, f.moves, queued, newCensus(all), newNodeCensus(nodes)} {
+		if err := r.Register(c); err != nil {
+			return nil, fmt.Errorf("registering the scheduler's figures: %w", err)
+		}
 	}
 	return f, nil
 }
@@ -64,6 +82,11 @@ func (f *figures) RolledOut(first, running bool, took time.Duration) {
 		result = "running"
 	}
 	f.rollouts.WithLabelValues(kind, result).Observe(took.Seconds())
+}
+
+// Moved implements rollout.Figures.
+func (f *figures) Moved(cause string, instances int) {
+	f.moves.WithLabelValues(cause).Add(float64(instances))
 }
 
 func outcomeOf(err error) string {
@@ -109,6 +132,31 @@ func (c census) Collect(out chan<- prometheus.Metric) {
 			count[s.Status]++
 		}
 	})
+	for status, n := range count {
+		out <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, float64(n), string(status))
+	}
+}
+
+// nodeCensus counts the nodes that ever joined by status when it is asked.
+type nodeCensus struct {
+	nodes *roster.Roster
+	desc  *prometheus.Desc
+}
+
+func newNodeCensus(nodes *roster.Roster) nodeCensus {
+	return nodeCensus{nodes: nodes, desc: prometheus.NewDesc("slipway_scheduler_nodes",
+		"Nodes that ever joined, by status: ready, cordoned, draining, lost.", []string{"status"}, nil)}
+}
+
+// Describe implements prometheus.Collector.
+func (c nodeCensus) Describe(out chan<- *prometheus.Desc) { out <- c.desc }
+
+// Collect implements prometheus.Collector.
+func (c nodeCensus) Collect(out chan<- prometheus.Metric) {
+	count := map[node.Status]int{node.Ready: 0, node.Cordoned: 0, node.Draining: 0, node.Lost: 0}
+	for _, r := range c.nodes.List() {
+		count[r.State.Status()]++
+	}
 	for status, n := range count {
 		out <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, float64(n), string(status))
 	}

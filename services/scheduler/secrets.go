@@ -44,14 +44,15 @@ func (s *Service) tracedSecrets(ctx context.Context, m *nats.Msg) *nodev1.Instan
 	parent := m.Header.Get(observe.TraceParentHeader)
 	ctx, span := observe.Continue(ctx, s.deps.Tracer, parent, "give the environment", trace.SpanKindServer)
 	defer span.End()
-	answer := s.secrets(ctx, m.Subject)
+	answer := s.Secrets(ctx, m.Subject)
 	if answer.GetError() != "" && span.IsRecording() {
 		span.SetStatus(codes.Error, answer.GetError())
 	}
 	return answer
 }
 
-func (s *Service) secrets(ctx context.Context, subject string) *nodev1.InstanceSecrets {
+// Secrets answers a node's request for the environment of one of its instances.
+func (s *Service) Secrets(ctx context.Context, subject string) *nodev1.InstanceSecrets {
 	node, instance, err := subjects.ParseSecretsRequest(subject)
 	if err != nil {
 		return &nodev1.InstanceSecrets{Error: err.Error()}

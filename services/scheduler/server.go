@@ -10,6 +10,7 @@ import (
 
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	schedulerv1 "github.com/slipway-paas/slipway/gen/slipway/scheduler/v1"
+	"github.com/slipway-paas/slipway/libs/eventstore"
 	"github.com/slipway-paas/slipway/libs/problem"
 	"github.com/slipway-paas/slipway/libs/projection"
 	"github.com/slipway-paas/slipway/libs/subjects"
@@ -159,6 +160,10 @@ func (s server) answer(ctx context.Context, err error) error {
 	if projection.IsAway(err) {
 		s.deps.Log.WarnContext(ctx, "the database is away", "error", err)
 		return problem.Unavailable("The database is not answering; try again in a moment.", time.Second)
+	}
+	if errors.Is(err, eventstore.ErrUnavailable) && problem.From(err).Code == problem.CodeInternal {
+		s.deps.Log.WarnContext(ctx, "the event log is away", "error", err)
+		return problem.Unavailable("The event log is not answering; try again in a moment.", time.Second)
 	}
 	p := problem.From(err)
 	if p.Code == problem.CodeInternal {

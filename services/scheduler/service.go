@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
+	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
 	billingv1 "github.com/slipway-paas/slipway/gen/slipway/billing/v1"
 	healthv1 "github.com/slipway-paas/slipway/gen/slipway/health/v1"
 	nodev1 "github.com/slipway-paas/slipway/gen/slipway/node/v1"
@@ -31,12 +32,12 @@ import (
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/libs/view"
 	"github.com/slipway-paas/slipway/services/scheduler/claims"
+	"github.com/slipway-paas/slipway/services/scheduler/deployment"
 	"github.com/slipway-paas/slipway/services/scheduler/fleet"
 	"github.com/slipway-paas/slipway/services/scheduler/readmodel"
 	"github.com/slipway-paas/slipway/services/scheduler/rollout"
+	"github.com/slipway-paas/slipway/services/scheduler/roster"
 )
-
-const bucketNodes = subjects.BucketNodes
 
 // Sealer seals and unseals a deployment's environment.
 type Sealer interface {
@@ -55,6 +56,8 @@ type Deps struct {
 	Seal      Sealer
 	Now       func() time.Time
 	Log       *slog.Logger
+	// AtOnce is how many deployments are carried forward at once; see rollout.Deps.
+	AtOnce int
 	// Metrics and Meter get the scheduler's figures, Tracer the spans of what it does
 	// for a request after having answered it. Each may be nil.
 	Metrics prometheus.Registerer
@@ -64,18 +67,21 @@ type Deps struct {
 
 // Service is the scheduler.
 type Service struct {
-	config     Config
-	deps       Deps
-	fleet      *fleet.Fleet
-	nodes      *nodes
-	names      names
-	handler    *handler
-	reactor    *rollout.Reactor
-	figures    *figures
-	views      *views
-	projection *projection.Runner
-	rows       readmodel.Rows
-	folded     atomic.Bool
+	config  Config
+	deps    Deps
+	fleet   *fleet.Fleet
+	roster  *roster.Roster
+	names   names
+	handler *handler
+	reactor *rollout.Reactor
+	figures *figures
+	// nodeHandler runs commands on nodes; nodesKick has them looked at before time.
+	nodeHandler *nodeHandler
+	nodesKick   chan struct{}
+	views       *views
+	projection  *projection.Runner
+	rows        readmodel.Rows
+	folded      atomic.Bool
 	// limits is held while a tier's limit is compared and used.
 	limits sync.Mutex
 }
@@ -91,19 +97,17 @@ func New(c Config, d Deps) (*Service, error) {
 	if d.Tracer == nil {
 		d.Tracer = nooptrace.NewTracerProvider().Tracer("scheduler")
 	}
-	s := &Service{config: c, deps: d, fleet: fleet.New(), nodes: newNodes(), views: &views{}}
+	s := &Service{config: c, deps: d, fleet: fleet.New(), views: &views{},
+		roster: roster.New(c.NodeLossAfter, d.Now), nodeHandler: newNodeHandler(d.Store, d.Now), nodesKick: make(chan struct{}, 1)}
 	var err error
-	if s.figures, err = newFigures(d.Metrics, s.fleet); err != nil {
+	if s.figures, err = newFigures(d.Metrics, s.fleet, s.roster, func() int { return s.reactor.Waiting() }); err != nil {
 		return nil, err
 	}
 	s.names = names{book: claims.Book{Store: d.Store, Now: d.Now}}
 	s.handler = newHandler(d.Store, s.names, d.Now)
-	s.reactor = rollout.New(rollout.Deps{Store: d.Store, Fleet: s.fleet, Nodes: s.nodes, Views: s.views,
-		Keys: d.Seal, Claims: s.names, Now: d.Now, Log: d.Log, Tracer: d.Tracer, Figures: s.figures})
-	runner, err := projection.New(d.Pool, d.Store, projection.Projection{
-		Name: readmodel.Name, Version: readmodel.Version, Filters: readmodel.Filters(),
-		Tables: readmodel.Tables, Apply: readmodel.NewFolder(d.Store).Apply,
-	}, d.Log, projection.WithMeter(d.Meter))
+	s.reactor = rollout.New(rollout.Deps{Store: d.Store, Fleet: s.fleet, Nodes: s.roster, Views: s.views,
+		Keys: d.Seal, Claims: s.names, Now: d.Now, Log: d.Log, AtOnce: d.AtOnce, Tracer: d.Tracer, Figures: s.figures})
+	runner, err := projection.New(d.Pool, d.Store, readmodel.Projection(d.Store), d.Log, projection.WithMeter(d.Meter))
 	if err != nil {
 		return nil, fmt.Errorf("scheduler read model: %w", err)
 	}
@@ -114,6 +118,7 @@ func New(c Config, d Deps) (*Service, error) {
 // Register adds the scheduler's RPCs.
 func (s *Service) Register(r grpc.ServiceRegistrar) {
 	schedulerv1.RegisterSchedulerServiceServer(r, server{Service: s})
+	adminv1.RegisterAdminServiceServer(r, adminServer{service: s})
 }
 
 // Ready says what is missing before commands can be taken; nil when nothing is.
@@ -128,49 +133,76 @@ func (s *Service) Ready() error {
 //
 //	reads            what it does
 //	evt.*.deployment.>   folds the fleet, publishes views, carries rollouts on
-//	VIEW_nodes           knows where there is room
+//	evt._.node.>         folds which nodes are lost or to be drained
+//	VIEW_nodes           knows where there is room, and which node is silent
 //	svc.env.*.*          gives nodes their instances' environment
 //	evt.*.deployment.>   rows for readers (projection)
 func (s *Service) Run(ctx context.Context) error {
-	if err := s.openViews(ctx); err != nil {
+	buckets, err := s.open(ctx)
+	if err != nil {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return s.watchNodes(ctx) })
 	group.Go(func() error { return s.answerSecrets(ctx) })
 	group.Go(func() error { return s.projection.Run(ctx) })
-	group.Go(func() error { return s.followLog(ctx, group) })
+	group.Go(func() error { return s.Carry(ctx, buckets) })
 	return group.Wait()
 }
 
-func (s *Service) openViews(ctx context.Context) error {
-	desired, err := view.Open(ctx, s.deps.JetStream, subjects.BucketDesired, func() *nodev1.DesiredInstance { return &nodev1.DesiredInstance{} }, s.watched()...)
-	if err != nil {
-		return fmt.Errorf("opening %s: %w", subjects.BucketDesired, err)
+// Buckets are the views that the scheduler publishes and reads.
+type Buckets struct {
+	Desired Bucket[*nodev1.DesiredInstance]
+	Targets Bucket[*healthv1.Target]
+	Nodes   Heartbeats
+}
+
+func (s *Service) open(ctx context.Context) (b Buckets, err error) {
+	// What cannot be read of a view is said.
+	watched := []view.Option{view.WithLog(s.deps.Log), view.WithMeter(s.deps.Meter)}
+	if b.Desired, err = view.Open(ctx, s.deps.JetStream, subjects.BucketDesired, func() *nodev1.DesiredInstance { return &nodev1.DesiredInstance{} }, watched...); err != nil {
+		return b, fmt.Errorf("opening %s: %w", subjects.BucketDesired, err)
 	}
-	targets, err := view.Open(ctx, s.deps.JetStream, subjects.BucketInstances, func() *healthv1.Target { return &healthv1.Target{} }, s.watched()...)
-	if err != nil {
-		return fmt.Errorf("opening %s: %w", subjects.BucketInstances, err)
+	if b.Targets, err = view.Open(ctx, s.deps.JetStream, subjects.BucketInstances, func() *healthv1.Target { return &healthv1.Target{} }, watched...); err != nil {
+		return b, fmt.Errorf("opening %s: %w", subjects.BucketInstances, err)
 	}
-	s.views.desired = &published[*nodev1.DesiredInstance]{name: subjects.BucketDesired, tracer: s.deps.Tracer, bucket: desired, stamp: func(d *nodev1.DesiredInstance, n uint64) { d.Sequence = n }}
-	s.views.targets = &published[*healthv1.Target]{name: subjects.BucketInstances, tracer: s.deps.Tracer, bucket: targets, stamp: func(t *healthv1.Target, n uint64) { t.Sequence = n }}
+	if b.Nodes, err = view.Open(ctx, s.deps.JetStream, subjects.BucketNodes, func() *nodev1.Node { return &nodev1.Node{} }, watched...); err != nil {
+		return b, fmt.Errorf("opening %s: %w", subjects.BucketNodes, err)
+	}
+	return b, nil
+}
+
+// Carry folds the log, publishes what follows from it and carries rollouts on,
+// until ctx ends. It needs neither NATS nor PostgreSQL.
+func (s *Service) Carry(ctx context.Context, b Buckets) error {
+	s.views.desired = &published[*nodev1.DesiredInstance]{name: subjects.BucketDesired, tracer: s.deps.Tracer, bucket: b.Desired,
+		stamp: func(d *nodev1.DesiredInstance, n uint64) { d.Sequence = n }}
+	s.views.targets = &published[*healthv1.Target]{name: subjects.BucketInstances, tracer: s.deps.Tracer, bucket: b.Targets,
+		stamp: func(t *healthv1.Target, n uint64) { t.Sequence = n }}
 	if err := s.views.desired.load(ctx); err != nil {
 		return err
 	}
-	return s.views.targets.load(ctx)
+	if err := s.views.targets.load(ctx); err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.watchNodes(ctx, b.Nodes) })
+	group.Go(func() error { return s.followLog(ctx, group, b.Nodes) })
+	return group.Wait()
 }
 
-// watched are the options of every view: what cannot be read is said.
-func (s *Service) watched() []view.Option {
-	return []view.Option{view.WithLog(s.deps.Log), view.WithMeter(s.deps.Meter)}
-}
+// Deployment is the state that rollouts are carried on from; false when there is none.
+func (s *Service) Deployment(id string) (deployment.State, bool) { return s.fleet.Get(id) }
 
 // followLog folds the log from its first event; once it has caught up, rollouts
-// go on.
-func (s *Service) followLog(ctx context.Context, group *errgroup.Group) error {
+// go on and nodes that stay silent are called lost.
+func (s *Service) followLog(ctx context.Context, group *errgroup.Group, beats Heartbeats) error {
 	handle := func(_ context.Context, events []eventstore.Recorded) error {
 		ids := make([]string, 0, len(events))
 		for _, e := range events {
+			if e.Aggregate.Kind == subjects.Node {
+				s.foldNode(e)
+				continue
+			}
 			s.fleet.Apply(e)
 			ids = append(ids, e.Aggregate.ID)
 		}
@@ -181,6 +213,7 @@ func (s *Service) followLog(ctx context.Context, group *errgroup.Group) error {
 		s.folded.Store(true)
 		s.reactor.Changed(s.views.deployments()...)
 		group.Go(func() error { return s.reactor.Run(ctx) })
+		group.Go(func() error { return s.decideNodes(ctx, beats) })
 	}
-	return s.deps.Store.Follow(ctx, 0, handle, caughtUp, subjects.KindFilter(subjects.Deployment))
+	return s.deps.Store.Follow(ctx, 0, handle, caughtUp, subjects.KindFilter(subjects.Deployment), subjects.KindFilter(subjects.Node))
 }

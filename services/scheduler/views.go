@@ -3,6 +3,8 @@ package scheduler
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 
@@ -39,12 +41,19 @@ type sequenced interface {
 	GetSequence() uint64
 }
 
+// Bucket is where values are published for other machines; *view.View is one.
+type Bucket[T proto.Message] interface {
+	Snapshot(ctx context.Context, filter string) ([]view.Entry[T], error)
+	Put(ctx context.Context, key string, value T) (revision uint64, err error)
+	Delete(ctx context.Context, key string) (revision uint64, err error)
+}
+
 // published remembers what one bucket holds, by deployment and key. Many deployments
 // are published at once, each by one at a time.
 type published[T sequenced] struct {
 	name   string
 	tracer trace.Tracer
-	bucket *view.View[T]
+	bucket Bucket[T]
 	stamp  func(T, uint64)
 	mu     sync.Mutex
 	held   map[string]map[string]T // each inner map belongs to who publishes the deployment
@@ -79,7 +88,9 @@ func (p *published[T]) publish(ctx context.Context, deploymentID string, sequenc
 	p.mu.Lock()
 	held := p.of(deploymentID)
 	p.mu.Unlock()
-	for key, value := range wanted {
+	// In a fixed order: what is left undone by an error is always the same.
+	for _, key := range slices.Sorted(maps.Keys(wanted)) {
+		value := wanted[key]
 		if old, ok := held[key]; ok {
 			p.stamp(value, old.GetSequence())
 			if proto.Equal(old, value) {
@@ -91,11 +102,14 @@ func (p *published[T]) publish(ctx context.Context, deploymentID string, sequenc
 			_, err := p.bucket.Put(ctx, key, value)
 			return err
 		}); err != nil {
+			// It may be there all the same: it is to be written again, or deleted.
+			var unknown T
+			held[key] = unknown
 			return fmt.Errorf("writing %s: %w", key, err)
 		}
 		held[key] = value
 	}
-	for key := range held {
+	for _, key := range slices.Sorted(maps.Keys(held)) {
 		if _, ok := wanted[key]; ok {
 			continue
 		}

@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
+	"github.com/slipway-paas/slipway/libs/datadir"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/billing/tier"
 	"github.com/slipway-paas/slipway/services/scheduler"
@@ -17,22 +17,25 @@ import (
 
 // Config is what slipwayd is told by flags, SLIPWAY_… variables or YAML.
 type Config struct {
-	DataDir    string `koanf:"data-dir" usage:"directory of all data"`
-	Listen     string `koanf:"listen" default:"127.0.0.1:8080" usage:"host:port of the public API"`
-	EdgeHTTP   string `koanf:"edge-http" default:":8000" usage:"host:port where apps are served over HTTP"`
-	EdgeHTTPS  string `koanf:"edge-https" default:":8443" usage:"host:port where apps are served over HTTPS"`
-	Registry   string `koanf:"registry" default:"127.0.0.1:5055" usage:"host:port of the built-in OCI registry"`
-	NATS       string `koanf:"nats" default:"127.0.0.1:4222" usage:"host:port of the built-in NATS server, or nats://host:port of your own"`
-	NATSKey    string `koanf:"nats-key" usage:"nkey seed file, for a NATS server of your own"`
-	BaseDomain string `koanf:"base-domain" default:"apps.localhost" usage:"domain that apps live under"`
+	DataDir   string `koanf:"data-dir" usage:"directory of all data"`
+	Listen    string `koanf:"listen" default:"127.0.0.1:8080" usage:"host:port of the public API"`
+	EdgeHTTP  string `koanf:"edge-http" default:":8000" usage:"host:port where apps are served over HTTP"`
+	EdgeHTTPS string `koanf:"edge-https" default:":8443" usage:"host:port where apps are served over HTTPS"`
+	Registry  string `koanf:"registry" default:"127.0.0.1:5055" usage:"host:port of the built-in OCI registry"`
+	NATS      string `koanf:"nats" default:"127.0.0.1:4222" usage:"host:port of the built-in NATS server, or nats://host:port of your own, several with commas"`
+	NATSKey   string `koanf:"nats-key" usage:"nkey seed file, for a NATS server of your own"`
+	// NATSReplicas is 3 on a cluster.
+	NATSReplicas int    `koanf:"nats-replicas" default:"1" usage:"servers that keep each stream: 1, or 3 in a cluster of your own"`
+	BaseDomain   string `koanf:"base-domain" default:"apps.localhost" usage:"domain that apps live under"`
 
-	DatabaseURL string `koanf:"database-url" usage:"PostgreSQL to use, postgres://…; a private one is run when empty"`
+	DatabaseURL string `koanf:"database-url" secret:"true" usage:"PostgreSQL to use, postgres://…; a private one is run when empty"`
 	OpsListen   string `koanf:"ops-listen" default:"127.0.0.1:0" usage:"host:port for /metrics, /healthz and /readyz; port 0 takes a free one, see the log"`
 	Node        Node   `koanf:"node"`
 
 	// AllowedRegistries are the image registries beside the built-in one.
 	AllowedRegistries  []string          `koanf:"allowed-registries" usage:"prefixes that image references may start with, beside the built-in registry's"`
 	ReservedSubdomains []string          `koanf:"reserved-subdomains" usage:"subdomains that nobody may take"`
+	NodeLossAfter      time.Duration     `koanf:"node-loss-after" usage:"silence after which a node's instances are placed on others"`
 	Rollout            scheduler.Rollout `koanf:"rollout"`
 	// Tiers replaces the default tiers; YAML only.
 	Tiers []tier.Tier `koanf:"tiers"`
@@ -50,24 +53,10 @@ type Node struct {
 func DefaultConfig() Config {
 	s := scheduler.DefaultConfig()
 	return Config{
-		DataDir:           defaultDataDir(),
-		AllowedRegistries: s.AllowedRegistries, ReservedSubdomains: s.ReservedSubdomains, Rollout: s.Rollout,
+		DataDir:           string(datadir.Default()),
+		AllowedRegistries: s.AllowedRegistries, ReservedSubdomains: s.ReservedSubdomains,
+		NodeLossAfter: s.NodeLossAfter, Rollout: s.Rollout,
 	}
-}
-
-// defaultDataDir is the system's place for root, the user's own otherwise.
-func defaultDataDir() string {
-	if os.Geteuid() == 0 {
-		return "/var/lib/slipway"
-	}
-	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "slipway")
-	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return ".slipway"
-	}
-	return filepath.Join(home, ".local", "share", "slipway")
 }
 
 // Validate says everything that is wrong.
@@ -85,6 +74,12 @@ func (c Config) Validate() error {
 	}
 	if c.NATSKey != "" && !c.externalNATS() {
 		errs = append(errs, errors.New("--nats-key: it is for a NATS server of your own; give that one with --nats nats://host:port"))
+	}
+	switch {
+	case c.NATSReplicas != 1 && c.NATSReplicas != 3 && c.NATSReplicas != 5:
+		errs = append(errs, fmt.Errorf("--nats-replicas: %d must be 1, 3 or 5", c.NATSReplicas))
+	case c.NATSReplicas > 1 && !c.externalNATS():
+		errs = append(errs, errors.New("--nats-replicas: the built-in NATS server stands alone; give a cluster of your own with --nats nats://host:port,…"))
 	}
 	if c.Node.MemoryMB < 0 || c.Node.CPUMillicores < 0 {
 		errs = append(errs, errors.New("--node-memory-mb, --node-cpu-millicores: must not be negative"))
@@ -148,6 +143,7 @@ func (c Config) scheduler(registry string) scheduler.Config {
 		BaseDomain:         c.BaseDomain,
 		AllowedRegistries:  append([]string{registry + "/"}, c.AllowedRegistries...),
 		ReservedSubdomains: c.ReservedSubdomains,
+		NodeLossAfter:      c.NodeLossAfter,
 		Rollout:            c.Rollout,
 	}
 }

@@ -28,7 +28,7 @@ func (p *platform) buildNodeAgent(ctx context.Context, g *ground) error {
 // node is the node-agent's share of the configuration.
 func (c Config) node() node.Config {
 	return node.Config{
-		NodeID: c.Node.ID, PlatformID: "slipway", DataDir: c.nodeDir(),
+		NodeID: c.Node.ID, PlatformID: "slipway", DataDir: c.dir().Node(c.Node.ID),
 		MemoryMB: c.Node.MemoryMB, CPUMillicores: c.Node.CPUMillicores,
 		InsecureRegistries: []string{local(c.Registry)}, NamespacePool: c.Node.NamespacePool,
 	}

@@ -9,9 +9,9 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/slipway-paas/slipway/libs/datadir"
 	"github.com/slipway-paas/slipway/services/node-agent/node"
 	"github.com/slipway-paas/slipway/services/standalone/internal/edge"
-	"github.com/slipway-paas/slipway/services/standalone/internal/lock"
 	"github.com/slipway-paas/slipway/services/standalone/internal/postgres"
 )
 
@@ -27,18 +27,18 @@ func Purge(ctx context.Context, c Config, log *slog.Logger) error {
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	held, err := lock.Acquire(dir)
+	held, err := datadir.Acquire(dir)
 	if err != nil {
 		return err
 	}
-	defer held.Release() // the process's end does it too
-	if err := edge.Stop(ctx, c.edgeDir()); err != nil {
+	defer func() { _ = held.Release() }() // the process's end does it too
+	if err := edge.Stop(ctx, c.dir().Edge()); err != nil {
 		return err
 	}
-	if err := postgres.StopLeft(ctx, c.postgresDir(), log); err != nil {
+	if err := postgres.StopLeft(ctx, c.dir().Postgres(), log); err != nil {
 		return err
 	}
-	nodes, err := os.ReadDir(filepath.Dir(c.nodeDir()))
+	nodes, err := os.ReadDir(filepath.Dir(c.dir().Node(c.Node.ID)))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("look for nodes: %w", err)
 	}

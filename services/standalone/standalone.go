@@ -11,16 +11,21 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/slipway-paas/slipway/libs/config"
+	"github.com/slipway-paas/slipway/libs/datadir"
 	"github.com/slipway-paas/slipway/libs/observe"
 	"github.com/slipway-paas/slipway/libs/service"
 	"github.com/slipway-paas/slipway/services/standalone/internal/edge"
-	"github.com/slipway-paas/slipway/services/standalone/internal/lock"
 )
 
 // ErrStopApps is the cause to cancel Run's context with when the apps' containers
 // are to be stopped too. With any other cause they run on, and so are adopted by the
 // next daemon.
 var ErrStopApps = errors.New("stop the apps too")
+
+// dataDirMode lets others pass through, to the database's directory; what is secret is
+// closed by itself.
+const dataDirMode = 0o711
 
 // Options are what Run needs beside the operator's configuration.
 type Options struct {
@@ -49,17 +54,18 @@ func run(ctx context.Context, c Config, o Options, addresses []address, build fu
 		return fmt.Errorf("--data-dir: %w", err)
 	}
 	c.DataDir = dir
-	// Others may pass through, to the database's directory; what is secret is closed
-	// by itself.
-	if err := os.MkdirAll(dir, 0o711); err != nil {
+	if err := os.MkdirAll(dir, dataDirMode); err != nil {
 		return fmt.Errorf("--data-dir: %w", err)
 	}
-	held, err := lock.Acquire(dir)
+	held, err := datadir.Acquire(dir)
 	if err != nil {
 		return err
 	}
-	defer held.Release() // the process's end does it too
+	defer func() { _ = held.Release() }() // the process's end does it too
 	if err := checkFree(ctx, c.addressesToCheck(addresses)); err != nil {
+		return err
+	}
+	if err := keepSettings(c); err != nil {
 		return err
 	}
 	p := &platform{config: c, options: o, log: o.Observer.Log, group: service.NewGroup(o.Observer.Log)}
@@ -71,11 +77,28 @@ func run(ctx context.Context, c Config, o Options, addresses []address, build fu
 	return p.group.Run(ctx)
 }
 
+// keepSettings writes what the daemon runs with into its data directory: a backup
+// takes it along, and finds NATS by it.
+func keepSettings(c Config) error {
+	text, err := config.Effective(c)
+	if err != nil {
+		return err
+	}
+	path := c.dir().Settings()
+	if err := os.WriteFile(path+".new", text, 0o600); err != nil {
+		return fmt.Errorf("keep the settings: %w", err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return fmt.Errorf("keep the settings: %w", err)
+	}
+	return nil
+}
+
 // addressesToCheck leaves out those of an edge that still runs and will be gone on
 // with, or replaced.
 func (c Config) addressesToCheck(all []address) []address {
 	var check []address
-	running := edge.Running(c.edgeDir())
+	running := edge.Running(c.dir().Edge())
 	for _, a := range all {
 		if running && (a.flag == "--edge-http" || a.flag == "--edge-https") {
 			continue
@@ -85,16 +108,8 @@ func (c Config) addressesToCheck(all []address) []address {
 	return check
 }
 
-// Where things are in the data directory.
-func (c Config) natsDir() string     { return filepath.Join(c.DataDir, "nats") }
-func (c Config) postgresDir() string { return filepath.Join(c.DataDir, "postgres") }
-func (c Config) registryDir() string { return filepath.Join(c.DataDir, "registry") }
-func (c Config) edgeDir() string     { return filepath.Join(c.DataDir, "edge") }
-func (c Config) nodeDir() string     { return filepath.Join(c.DataDir, "nodes", c.Node.ID) }
-func (c Config) credentialsFile() string {
-	return filepath.Join(c.DataDir, "credentials.json")
-}
-func (c Config) masterKey() string { return filepath.Join(c.DataDir, "master.key") }
+// dir is where everything is kept.
+func (c Config) dir() datadir.Dir { return datadir.Dir(c.DataDir) }
 
 // platform is one run of the daemon.
 type platform struct {

@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
 	billingv1 "github.com/slipway-paas/slipway/gen/slipway/billing/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	schedulerv1 "github.com/slipway-paas/slipway/gen/slipway/scheduler/v1"
@@ -73,12 +73,12 @@ func (p *platform) buildNATS(ctx context.Context, g *ground) error {
 		connect.URL, connect.SeedFile = p.config.NATS, p.config.NATSKey
 		g.natsURL, g.edgeKey = p.config.NATS, p.config.NATSKey
 	} else {
-		keys, err := natsconn.EnsureKeys(filepath.Join(p.config.natsDir(), "keys"))
+		keys, err := natsconn.EnsureKeys(p.config.dir().NATSKeys())
 		if err != nil {
 			return err
 		}
 		server, err := natsconn.StartEmbedded(natsconn.EmbeddedConfig{
-			Listen: p.config.NATS, StoreDir: filepath.Join(p.config.natsDir(), "store"), Keys: keys, Log: p.log,
+			Listen: p.config.NATS, StoreDir: p.config.dir().NATSStore(), Keys: keys, Log: p.log,
 		})
 		if err != nil {
 			return fmt.Errorf("--nats: %w", err)
@@ -95,7 +95,7 @@ func (p *platform) buildNATS(ctx context.Context, g *ground) error {
 	if g.js, err = jetstream.New(g.nats); err != nil {
 		return fmt.Errorf("use JetStream: %w", err)
 	}
-	if err := natsconn.Provision(ctx, g.js, 1); err != nil {
+	if err := natsconn.Provision(ctx, g.js, p.config.NATSReplicas); err != nil {
 		return err
 	}
 	g.store = eventlog.New(g.js, p.log,
@@ -107,7 +107,7 @@ func (p *platform) buildNATS(ctx context.Context, g *ground) error {
 func (p *platform) buildDatabase(ctx context.Context, g *ground) error {
 	url := p.config.DatabaseURL
 	if url == "" {
-		cluster, err := postgres.Start(ctx, postgres.Config{Dir: p.config.postgresDir(), Log: p.log})
+		cluster, err := postgres.Start(ctx, postgres.Config{Dir: p.config.dir().Postgres(), Log: p.log})
 		if err != nil {
 			return err
 		}
@@ -156,7 +156,7 @@ func (p *platform) buildCalls(_ context.Context, g *ground) error {
 }
 
 func (p *platform) buildRegistry(context.Context, *ground) error {
-	s, err := registry.New(registry.Config{Listen: p.config.Registry, StoreDir: p.config.registryDir()}, registry.Deps{Log: p.log})
+	s, err := registry.New(registry.Config{Listen: p.config.Registry, StoreDir: p.config.dir().Registry()}, registry.Deps{Log: p.log})
 	if err != nil {
 		return fmt.Errorf("--registry: %w", err)
 	}
@@ -181,7 +181,7 @@ func (p *platform) buildIdentity(ctx context.Context, g *ground) error {
 	}
 	s.Register(g.calls)
 	p.group.Add("identity", s)
-	keep := identity.KeeperConfig{File: p.config.credentialsFile(), APIURL: p.config.apiURL(), AppURL: p.config.appURL()}
+	keep := identity.KeeperConfig{File: p.config.dir().Credentials(), APIURL: p.config.apiURL(), AppURL: p.config.appURL()}
 	// At once, not beside the other parts: who waits for the API reads the file.
 	return identity.NewKeeper(s, keep, p.log.With("part", "identity")).Keep(ctx)
 }
@@ -191,7 +191,7 @@ func (p *platform) buildScheduler(ctx context.Context, g *ground) error {
 	if err != nil {
 		return fmt.Errorf("open the bucket of data keys: %w", err)
 	}
-	sealer, err := seal.Unlock(ctx, p.config.masterKey(), keys)
+	sealer, err := seal.Unlock(ctx, p.config.dir().MasterKey(), keys)
 	if err != nil {
 		return err
 	}
@@ -236,12 +236,12 @@ func (p *platform) buildHealth(_ context.Context, g *ground) error {
 
 func (p *platform) buildEdge(_ context.Context, g *ground) error {
 	args := []string{
-		"--nats", g.natsURL, "--http", p.config.EdgeHTTP, "--https", p.config.EdgeHTTPS, "--data-dir", p.config.edgeDir(),
+		"--nats", g.natsURL, "--http", p.config.EdgeHTTP, "--https", p.config.EdgeHTTPS, "--data-dir", p.config.dir().Edge(),
 	}
 	if g.edgeKey != "" {
 		args = append(args, "--nats-creds", g.edgeKey)
 	}
-	e, err := edge.New(edge.Config{Program: p.options.EdgeProgram, Args: args, Version: p.options.Version, Dir: p.config.edgeDir(), Log: p.log})
+	e, err := edge.New(edge.Config{Program: p.options.EdgeProgram, Args: args, Version: p.options.Version, Dir: p.config.dir().Edge(), Log: p.log})
 	if err != nil {
 		return err
 	}
@@ -252,6 +252,7 @@ func (p *platform) buildEdge(_ context.Context, g *ground) error {
 func (p *platform) buildGateway(_ context.Context, g *ground) error {
 	s, err := gateway.New(gateway.Config{Listen: p.config.Listen}, gateway.Deps{
 		Scheduler: schedulerv1.NewSchedulerServiceClient(g.calls.Conn()),
+		Admin:     adminv1.NewAdminServiceClient(g.calls.Conn()),
 		Tiers:     billingv1.NewTierServiceClient(g.calls.Conn()),
 		Identity:  identityv1.NewIdentityServiceClient(g.calls.Conn()),
 		Store:     g.store,

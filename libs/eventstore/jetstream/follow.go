@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -17,6 +19,8 @@ import (
 const (
 	// batchSize is the most events a handler gets at once.
 	batchSize = 500
+	// decodedAlone is how many events one goroutine decodes.
+	decodedAlone = 125
 	// flushAfter is how long a batch waits for events that the server has said are
 	// on their way; one that nothing follows is handed over at once.
 	flushAfter = 2 * time.Millisecond
@@ -121,8 +125,8 @@ func (f *follower) collect(ctx context.Context, reader *tail.Reader) ([]eventsto
 	if err != nil {
 		return nil, last, err
 	}
-	batch := f.add(ctx, nil, last)
-	for len(batch) < batchSize {
+	messages := append(make([]tail.Message, 0, batchSize), last)
+	for len(messages) < batchSize {
 		patience := time.Duration(0)
 		if last.Pending > 0 {
 			patience = flushAfter
@@ -135,9 +139,32 @@ func (f *follower) collect(ctx context.Context, reader *tail.Reader) ([]eventsto
 			break
 		}
 		last = next
-		batch = f.add(ctx, batch, next)
+		messages = append(messages, next)
 	}
-	return batch, last, nil
+	return f.decode(ctx, messages), last, nil
+}
+
+// decode reads a batch of messages, a long one on several processors: it is what
+// catching up takes longest for.
+func (f *follower) decode(ctx context.Context, messages []tail.Message) []eventstore.Recorded {
+	parts := make([][]eventstore.Recorded, (len(messages)+decodedAlone-1)/decodedAlone)
+	var decoding sync.WaitGroup
+	for i := range parts {
+		some := messages[i*decodedAlone : min((i+1)*decodedAlone, len(messages))]
+		part := func() {
+			parts[i] = make([]eventstore.Recorded, 0, len(some))
+			for _, m := range some {
+				parts[i] = f.add(ctx, parts[i], m)
+			}
+		}
+		if len(parts) == 1 {
+			part()
+			return parts[0]
+		}
+		decoding.Go(part)
+	}
+	decoding.Wait()
+	return slices.Concat(parts...)
 }
 
 func (f *follower) add(ctx context.Context, batch []eventstore.Recorded, m tail.Message) []eventstore.Recorded {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -19,6 +20,10 @@ import (
 const (
 	// page is how many events one direct read asks for.
 	page = 256
+	// leaderAnswers bounds one question to the leader: a new leader knows nothing of
+	// those that the old one took with it, so they are asked again.
+	leaderAnswers = time.Second
+	leaderPause   = 50 * time.Millisecond
 	// readLeader is answered by the stream's leader alone, unlike a direct read.
 	readLeader    = "$JS.API.STREAM.MSG.GET." + subjects.StreamEvents
 	headerPending = "Nats-Num-Pending"
@@ -177,7 +182,7 @@ func (s *Store) askLeader(ctx context.Context, request messageRequest) (*storedM
 	if err != nil {
 		return nil, fmt.Errorf("encode a read of the log: %w", err)
 	}
-	answer, err := s.js.Conn().RequestWithContext(ctx, readLeader, body)
+	answer, err := s.requestLeader(ctx, body)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", eventstore.ErrUnavailable, err)
 	}
@@ -192,4 +197,21 @@ func (s *Store) askLeader(ctx context.Context, request messageRequest) (*storedM
 		return nil, fmt.Errorf("%w: %w", eventstore.ErrUnavailable, e)
 	}
 	return response.Message, nil
+}
+
+// requestLeader asks until there is an answer or ctx ends.
+func (s *Store) requestLeader(ctx context.Context, body []byte) (*nats.Msg, error) {
+	for {
+		attempt, cancel := context.WithTimeout(ctx, leaderAnswers)
+		answer, err := s.js.Conn().RequestWithContext(attempt, readLeader, body)
+		cancel()
+		if err == nil {
+			return answer, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(leaderPause):
+		}
+	}
 }

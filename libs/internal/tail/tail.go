@@ -180,13 +180,20 @@ func (r *Reader) TryNext(ctx context.Context, patience time.Duration) (Message, 
 	if patience <= 0 {
 		return Message{}, false, nil
 	}
-	waiting, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	m, err := r.Next(waiting)
-	if waiting.Err() != nil && err != nil && !errors.Is(err, ErrBroken) {
+	// A timer, not a context: while catching up this is asked for most messages.
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	select {
+	case m := <-r.messages:
+		got, err := r.message(m)
+		return got, err == nil, err
+	case <-late.C:
+		return Message{}, false, nil
+	case <-r.broken.Done():
+		return Message{}, false, fmt.Errorf("%w: %w", ErrBroken, context.Cause(r.broken))
+	case <-ctx.Done():
 		return Message{}, false, ctx.Err()
 	}
-	return m, err == nil, err
 }
 
 func (r *Reader) message(m jetstream.Msg) (Message, error) {

@@ -142,7 +142,11 @@ func (c *Client) Destroy(ctx context.Context, id string) (message string, err er
 }
 
 func (c *Client) call(ctx context.Context, method, path string, body, into any) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	return c.callWithin(ctx, callTimeout, method, path, body, into)
+}
+
+func (c *Client) callWithin(ctx context.Context, limit time.Duration, method, path string, body, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	res, err := c.send(ctx, method, path, body, nil)
 	if err != nil {

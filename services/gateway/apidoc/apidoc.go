@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"sigs.k8s.io/yaml"
 
+	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
 	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
 )
 
@@ -37,7 +38,7 @@ func Build(generated []byte, version string) ([]byte, error) {
 	doc["components"] = object{
 		"schemas":         schemas(),
 		"responses":       object{"Problem": object{"description": "What happened, why, and what to do (RFC 9457).", "content": object{"application/problem+json": object{"schema": ref("Problem")}}}},
-		"securitySchemes": object{"bearer": object{"type": "http", "scheme": "bearer", "description": "An access token with the scope deploy:manage."}},
+		"securitySchemes": object{"bearer": object{"type": "http", "scheme": "bearer", "description": "An access token with the scope deploy:manage; for /api/v1/admin with the scope admin."}},
 	}
 
 	for path, item := range paths {
@@ -74,7 +75,7 @@ func complete(op object, path, method string) error {
 		responses["201"] = created
 	}
 	codes := []string{"401", "403", "503"}
-	if strings.Contains(path, "{id}") {
+	if strings.Contains(path, "{") {
 		codes = append(codes, "404")
 	}
 	if method == "post" || method == "delete" {
@@ -117,7 +118,7 @@ func healthOperation() object {
 
 func problemRef() object { return object{"$ref": "#/components/responses/Problem"} }
 
-// schemas describes the deploy dialect's messages from their descriptors, so that
+// schemas describes the API's messages from their descriptors, so that
 // messages of the same name in other packages cannot take their place.
 func schemas() object {
 	str := object{"type": "string"}
@@ -148,13 +149,15 @@ func schemas() object {
 			},
 		},
 	}
-	messages := deployv1.File_slipway_deploy_v1_deploy_proto.Messages()
-	for i := range messages.Len() {
-		m := messages.Get(i)
-		if strings.HasPrefix(string(m.Name()), "FollowDeploymentEvents") {
-			continue
+	for _, file := range []protoreflect.FileDescriptor{deployv1.File_slipway_deploy_v1_deploy_proto, adminv1.File_slipway_admin_v1_admin_proto} {
+		messages := file.Messages()
+		for i := range messages.Len() {
+			m := messages.Get(i)
+			if strings.HasPrefix(string(m.Name()), "FollowDeploymentEvents") {
+				continue
+			}
+			out[string(m.Name())] = message(m)
 		}
-		out[string(m.Name())] = message(m)
 	}
 	return out
 }
@@ -182,6 +185,8 @@ func property(f protoreflect.FieldDescriptor) object {
 	switch {
 	case f.IsMap():
 		return object{"type": "object", "additionalProperties": object{"type": "string"}}
+	case f.IsList() && f.Message() == nil:
+		return object{"type": "array", "items": object{"type": "string"}}
 	case f.IsList():
 		return object{"type": "array", "items": ref(string(f.Message().Name()))}
 	case f.Kind() == protoreflect.MessageKind:

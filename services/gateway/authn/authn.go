@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
 	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	"github.com/slipway-paas/slipway/libs/problem"
@@ -20,6 +21,9 @@ type Authenticator interface {
 
 // scopeDeploy is what a token needs for the deploy dialect.
 const scopeDeploy = "deploy:manage"
+
+// scopeAdmin is what a token needs to run the platform.
+const scopeAdmin = "admin"
 
 // public methods need no token.
 const public = ""
@@ -37,6 +41,16 @@ var scopes = map[string]string{
 	deployv1.DeployService_StopDeployment_FullMethodName:         scopeDeploy,
 	deployv1.DeployService_DestroyDeployment_FullMethodName:      scopeDeploy,
 	deployv1.DeployService_FollowDeploymentEvents_FullMethodName: scopeDeploy,
+
+	adminv1.AdminService_ListNodes_FullMethodName:         scopeAdmin,
+	adminv1.AdminService_DrainNode_FullMethodName:         scopeAdmin,
+	adminv1.AdminService_UncordonNode_FullMethodName:      scopeAdmin,
+	adminv1.AdminService_GetProjection_FullMethodName:     scopeAdmin,
+	adminv1.AdminService_RebuildProjection_FullMethodName: scopeAdmin,
+	adminv1.AdminService_ListDeadLetters_FullMethodName:   scopeAdmin,
+	adminv1.AdminService_GetDeadLetter_FullMethodName:     scopeAdmin,
+	adminv1.AdminService_ReplayDeadLetter_FullMethodName:  scopeAdmin,
+	adminv1.AdminService_DropDeadLetter_FullMethodName:    scopeAdmin,
 
 	"/grpc.health.v1.Health/Check":                                   public,
 	"/grpc.health.v1.Health/List":                                    public,

@@ -45,6 +45,8 @@ type instance struct {
 	attempt uint32
 	started bool
 	healthy bool
+	// everHealthy instances serve until one stands in for them, unless their node is lost.
+	everHealthy bool
 }
 
 // Evolve folds one event in. Facts of releases, instances or attempts that are
@@ -61,13 +63,14 @@ func Evolve(s State, event proto.Message) State {
 	case *deploymentv1.DeploymentScheduled:
 		if e.GetReleaseId() == s.next {
 			s.Status = Deploying
-			s.instances = maps.Clone(s.instances)
-			if s.instances == nil {
-				s.instances = map[string]instance{}
-			}
-			for _, p := range e.GetPlacements() {
-				s.instances[p.GetInstanceId()] = instance{release: s.next}
-			}
+			s.instances = placed(s.instances, s.next, e.GetPlacements())
+		}
+	case *deploymentv1.InstancesRescheduled:
+		return s.rescheduled(e)
+	case *deploymentv1.InstancesRetired:
+		s.instances = maps.Clone(s.instances)
+		for _, id := range e.GetInstanceIds() {
+			delete(s.instances, id)
 		}
 	case *deploymentv1.DeploymentRunning:
 		if e.GetReleaseId() == s.next {
@@ -91,6 +94,39 @@ func Evolve(s State, event proto.Message) State {
 		}
 	case instanceFact:
 		return s.seen(e)
+	}
+	return s
+}
+
+func placed(instances map[string]instance, release string, placements []*deploymentv1.Placement) map[string]instance {
+	instances = maps.Clone(instances)
+	if instances == nil {
+		instances = map[string]instance{}
+	}
+	for _, p := range placements {
+		instances[p.GetInstanceId()] = instance{release: release}
+	}
+	return instances
+}
+
+// rescheduled replaces instances; those that have nothing to serve any more do not
+// count from here on, whatever is still told of them.
+func (s State) rescheduled(e *deploymentv1.InstancesRescheduled) State {
+	release := e.GetReleaseId()
+	if release == "" || release != s.live && release != s.next {
+		return s
+	}
+	s.instances = placed(s.instances, release, e.GetPlacements())
+	for _, id := range e.GetReplacedInstanceIds() {
+		if i := s.instances[id]; i.release == release && (e.GetNodeLost() || !i.everHealthy) {
+			delete(s.instances, id)
+		}
+	}
+	if release == s.next && len(e.GetPlacements()) > 0 {
+		s.nextStarted = false
+		for _, i := range s.instances {
+			s.nextStarted = s.nextStarted || i.release == release && (i.started || i.attempt > 0)
+		}
 	}
 	return s
 }
@@ -121,7 +157,7 @@ func (s State) seen(fact instanceFact) State {
 		if !same {
 			return s
 		}
-		i.healthy = true
+		i.healthy, i.everHealthy = true, true
 		s.CheckedAt = later(s.CheckedAt, e.GetCheckedAt())
 	case *deploymentv1.InstanceUnhealthy:
 		if !same {

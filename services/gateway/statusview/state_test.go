@@ -36,6 +36,13 @@ func exited(r, i string, attempt uint32) proto.Message {
 func running(r string) proto.Message { return &deploymentv1.DeploymentRunning{ReleaseId: r} }
 func failed(r string) proto.Message  { return &deploymentv1.ReleaseFailed{ReleaseId: r} }
 
+func moved(r, from, to string, lost bool) proto.Message {
+	return &deploymentv1.InstancesRescheduled{ReleaseId: r, ReplacedInstanceIds: []string{from}, NodeLost: lost, Placements: []*deploymentv1.Placement{{InstanceId: to}}}
+}
+func retired(r, i string) proto.Message {
+	return &deploymentv1.InstancesRetired{ReleaseId: r, InstanceIds: []string{i}}
+}
+
 func live() []proto.Message {
 	return []proto.Message{
 		requested(), scheduled("r1", "i1"), &deploymentv1.ImagePulled{ReleaseId: "r1", InstanceId: "i1"}, started("r1", "i1", 1),
@@ -78,6 +85,14 @@ func TestStatusAndHealthAreFolded(t *testing.T) {
 		"stopped":                             {after(&deploymentv1.StopRequested{}, &deploymentv1.DeploymentStopped{}), "stopped", "unknown"},
 		"facts after the stop change nothing": {after(&deploymentv1.DeploymentStopped{}, healthy("r1", "i1", 1)), "stopped", "unknown"},
 		"started by restart":                  {after(&deploymentv1.DeploymentStopped{}, restart("r2"), scheduled("r2", "i2")), "deploying", "unknown"},
+		"its node is lost":                    {after(moved("r1", "i1", "i2", true)), "running", "unhealthy"},
+		"and it was started elsewhere":        {after(moved("r1", "i1", "i2", true), started("r1", "i2", 1), healthy("r1", "i2", 1)), "running", "healthy"},
+		"what a lost node tells is stale":     {after(moved("r1", "i1", "i2", true), started("r1", "i1", 2), healthy("r1", "i1", 2)), "running", "unhealthy"},
+		"its node is drained":                 {after(moved("r1", "i1", "i2", false)), "running", "healthy"},
+		"drained":                             {after(moved("r1", "i1", "i2", false), started("r1", "i2", 1), healthy("r1", "i2", 1), retired("r1", "i1")), "running", "healthy"},
+		"only what stands in counts then":     {after(moved("r1", "i1", "i2", false), started("r1", "i2", 1), healthy("r1", "i2", 1), retired("r1", "i1"), unhealthy("r1", "i2", 1)), "running", "unhealthy"},
+		"lost before it was live":             {append(live()[:5], moved("r1", "i1", "i2", true)), "deploying", "unknown"},
+		"another release's move":              {after(moved("r0", "i1", "i2", true)), "running", "healthy"},
 		"destroy asked":                       {after(&deploymentv1.DestroyRequested{}), "running", "healthy"},
 		"destroyed":                           {after(&deploymentv1.DestroyRequested{}, &deploymentv1.DeploymentDestroyed{}), "destroyed", "unknown"},
 	}
@@ -138,6 +153,7 @@ func TestEveryEventIsFoldedOrNamed(t *testing.T) {
 	for _, name := range []string{
 		"DeploymentRequested", "RestartRequested", "DeploymentScheduled", "DeploymentRunning", "ReleaseFailed", "DeploymentStopped",
 		"DeploymentDestroyed", "ContainerRemoved", "ContainerStarted", "ContainerExited", "InstanceHealthy", "InstanceUnhealthy",
+		"InstancesRescheduled", "InstancesRetired",
 	} {
 		known[name] = "folded"
 	}

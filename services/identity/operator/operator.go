@@ -5,6 +5,7 @@ package operator
 import (
 	"crypto/sha256"
 	"errors"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 
@@ -16,6 +17,9 @@ var ErrExists = errors.New("the operator exists already")
 
 // ErrUnknown is returned for a command on an operator that does not exist.
 var ErrUnknown = errors.New("there is no such operator")
+
+// ErrGranted is returned when the operator has every scope that is to be granted.
+var ErrGranted = errors.New("the operator has these scopes")
 
 // ErrMalformed is returned for a command that lacks something.
 var ErrMalformed = errors.New("the command lacks an id, an organization, an app or a token's hash")
@@ -47,11 +51,22 @@ type ReplaceToken struct {
 	TokenSHA256 [sha256.Size]byte
 }
 
+// GrantScopes lets the operator's token do more; scopes that it has are no matter.
+type GrantScopes struct {
+	Scopes []string
+}
+
 func (Bootstrap) command()    {}
 func (ReplaceToken) command() {}
+func (GrantScopes) command()  {}
+
+// Lacks are those of scopes that the operator's token does not have.
+func (s State) Lacks(scopes ...string) []string {
+	return slices.DeleteFunc(slices.Clone(scopes), func(scope string) bool { return slices.Contains(s.Scopes, scope) })
+}
 
 // Decide says what happens when the command meets the state. Errors: ErrExists,
-// ErrUnknown, ErrMalformed.
+// ErrUnknown, ErrGranted, ErrMalformed.
 func Decide(s State, c Command) (proto.Message, error) {
 	switch c := c.(type) {
 	case Bootstrap:
@@ -67,6 +82,15 @@ func Decide(s State, c Command) (proto.Message, error) {
 			return nil, ErrMalformed
 		}
 		return &identityv1.AccessTokenReplaced{TokenSha256: c.TokenSHA256[:]}, nil
+	case GrantScopes:
+		if !s.Exists() {
+			return nil, ErrUnknown
+		}
+		lacking := s.Lacks(c.Scopes...)
+		if len(lacking) == 0 {
+			return nil, ErrGranted
+		}
+		return &identityv1.ScopesGranted{Scopes: lacking}, nil
 	default:
 		return nil, ErrMalformed
 	}
@@ -96,6 +120,10 @@ func Evolve(s State, event proto.Message) State {
 	case *identityv1.AccessTokenReplaced:
 		if len(e.GetTokenSha256()) == sha256.Size && s.Exists() {
 			s.TokenSHA256 = [sha256.Size]byte(e.GetTokenSha256())
+		}
+	case *identityv1.ScopesGranted:
+		if s.Exists() {
+			s.Scopes = slices.Concat(s.Scopes, s.Lacks(e.GetScopes()...))
 		}
 	}
 	return s

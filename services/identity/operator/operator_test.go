@@ -39,6 +39,9 @@ func TestDecide(t *testing.T) {
 		"its token can be replaced":       {[]proto.Message{event(first)}, operator.ReplaceToken{TokenSHA256: second}, replaced(second), nil},
 		"not that of nobody":              {nil, operator.ReplaceToken{TokenSHA256: second}, nil, operator.ErrUnknown},
 		"nor by the hash of nothing":      {[]proto.Message{event(first)}, operator.ReplaceToken{}, nil, operator.ErrMalformed},
+		"it is granted what it lacks":     {[]proto.Message{event(first)}, operator.GrantScopes{Scopes: []string{"deploy:manage", "admin"}}, granted("admin"), nil},
+		"not what it has":                 {[]proto.Message{event(first), granted("admin")}, operator.GrantScopes{Scopes: []string{"admin"}}, nil, operator.ErrGranted},
+		"nobody is granted anything":      {nil, operator.GrantScopes{Scopes: []string{"admin"}}, nil, operator.ErrUnknown},
 		"an operator without id is none":  {nil, operator.Bootstrap{OrgID: "default", AppID: "app", TokenSHA256: first}, nil, operator.ErrMalformed},
 		"a command that is none is wrong": {nil, nil, nil, operator.ErrMalformed},
 	}
@@ -83,6 +86,7 @@ func TestEveryEventOfTheSchemaHasAFold(t *testing.T) {
 	}{
 		"OperatorBootstrapped": {operator.State{}, event(first)},
 		"AccessTokenReplaced":  {operator.Evolve(operator.State{}, event(first)), replaced(second)},
+		"ScopesGranted":        {operator.Evolve(operator.State{}, event(first)), granted("admin")},
 	}
 	messages := identityv1.File_slipway_identity_v1_events_proto.Messages()
 	for i := range messages.Len() {
@@ -96,4 +100,8 @@ func TestEveryEventOfTheSchemaHasAFold(t *testing.T) {
 
 func replaced(hash [sha256.Size]byte) *identityv1.AccessTokenReplaced {
 	return &identityv1.AccessTokenReplaced{TokenSha256: hash[:]}
+}
+
+func granted(scopes ...string) *identityv1.ScopesGranted {
+	return &identityv1.ScopesGranted{Scopes: scopes}
 }

@@ -3,7 +3,6 @@ package routing
 import (
 	"maps"
 	"slices"
-	"strings"
 
 	deploymentv1 "github.com/slipway-paas/slipway/gen/slipway/deployment/v1"
 	routingv1 "github.com/slipway-paas/slipway/gen/slipway/routing/v1"
@@ -46,7 +45,11 @@ type instance struct {
 	attempt              uint32
 	running              bool
 	healthy              bool
+	everHealthy          bool
 	retired              bool
+	// leaving instances take traffic until one that stands in for them can.
+	leaving     bool
+	standsInFor string
 }
 
 // binding is what the log says that every edge does.
@@ -89,6 +92,12 @@ func (d *deployment) evolve(rec eventstore.Recorded) {
 		d.namesHeld = false
 		d.phase, d.live, d.next = phaseDestroyed, "", ""
 		d.retire(func(*instance) bool { return true })
+	case *deploymentv1.InstancesRescheduled:
+		d.rescheduled(e)
+	case *deploymentv1.InstancesRetired:
+		d.retire(func(i *instance) bool {
+			return i.release == e.GetReleaseId() && slices.Contains(e.GetInstanceIds(), i.id)
+		})
 	case *deploymentv1.RouteBound:
 		d.bound = binding{true, e.GetReleaseId(), sorted(e.GetHosts()), sorted(e.GetInstanceIds()), rec.Sequence}
 	case *deploymentv1.RouteRemoved:
@@ -96,6 +105,7 @@ func (d *deployment) evolve(rec eventstore.Recorded) {
 	default:
 		d.instanceFact(rec)
 	}
+	d.unbind()
 }
 
 func (d *deployment) rollOut(r *deploymentv1.Release, rec eventstore.Recorded) {
@@ -176,7 +186,7 @@ func (d *deployment) instanceFact(rec eventstore.Recorded) {
 		}
 	case *deploymentv1.InstanceHealthy:
 		if e.GetAttempt() == i.attempt && i.running {
-			i.healthy = true
+			i.healthy, i.everHealthy = true, true
 		}
 	case *deploymentv1.InstanceUnhealthy:
 		if e.GetAttempt() == i.attempt {
@@ -189,24 +199,6 @@ func (d *deployment) retire(which func(*instance) bool) {
 	for _, i := range d.instances {
 		i.retired = i.retired || which(i)
 	}
-}
-
-// serving returns the newest release with a healthy instance, and those instances
-// in a fixed order; no instance when none may take traffic.
-func (d *deployment) serving() (release string, instances []*instance) {
-	for _, i := range d.instances {
-		if !i.running || !i.healthy || i.retired || i.address == "" {
-			continue
-		}
-		switch {
-		case len(instances) == 0 || d.numbers[i.release] > d.numbers[release]:
-			release, instances = i.release, []*instance{i}
-		case i.release == release:
-			instances = append(instances, i)
-		}
-	}
-	slices.SortFunc(instances, func(a, b *instance) int { return strings.Compare(a.id, b.id) })
-	return release, instances
 }
 
 // route is what the host must be sent to; nil for nowhere.

@@ -54,6 +54,14 @@ func TestAReleaseThatFailsAfterItWasHealthyGivesTheTrafficBack(t *testing.T) {
 		recorded().due("nothing")
 }
 
+func TestWhatIsBoundIsSaidAgainWhenItDiedBesideAnother(t *testing.T) {
+	t.Parallel()
+	rollingOut(t).when(healthy("r2", "i2", 2)).recorded().
+		when(exited("r2", "i2", 2)).routed(host, one).
+		when(started("r2", "i2", 3), healthy("r2", "i2", 3)).due("bound r2[shop.apps.test] [i2]").
+		recorded().due("nothing")
+}
+
 func TestACrashTakesTheAppDownAndTheNextAttemptBringsItBack(t *testing.T) {
 	t.Parallel()
 	serving(t).when(exited("r1", "i1", 1)).routed(host, "DOWN d1").due("nothing").
@@ -184,6 +192,7 @@ func TestEveryEventOfTheSchemaIsFoldedOrKnownToSayNothingOfRoutes(t *testing.T) 
 		"DeploymentRequested", "DeploymentScheduled", "DeploymentRunning", "ReleaseFailed", "RestartRequested",
 		"StopRequested", "DeploymentStopped", "DestroyRequested", "DeploymentDestroyed", "ContainerStarted",
 		"ContainerExited", "ContainerRemoved", "InstanceHealthy", "InstanceUnhealthy", "RouteBound", "RouteRemoved",
+		"InstancesRescheduled", "InstancesRetired",
 		// These say nothing of routes.
 		"PlacementDeferred", "ImagePulled", "ImagePullFailed", "ContainerStartFailed",
 	}

@@ -73,8 +73,11 @@ func Fold(before deployment.State, rec eventstore.Recorded) []Change {
 		return []Change{open(rolloutKey(e.Release), Restart, e.InitiatedBy)}
 	case *deploymentv1.DeploymentRunning:
 		if r := before.Next; r != nil && r.Id == e.ReleaseId {
-			return []Change{{Key: rolloutKey(r.Release), Status: Completed}}
+			return append(unfinished(before, before.Live, "Another release was rolled out before."),
+				Change{Key: rolloutKey(r.Release), Status: Completed})
 		}
+	case *deploymentv1.InstancesRescheduled:
+		return moved(before, e, rec.Time)
 	case *deploymentv1.ReleaseFailed:
 		if r := before.Next; r != nil && r.Id == e.ReleaseId {
 			return failed(r, e, rec.Time)
@@ -96,6 +99,9 @@ func Fold(before deployment.State, rec eventstore.Recorded) []Change {
 		return exited(before, e, rec)
 	case *deploymentv1.InstanceHealthy:
 		i := before.Instances[e.InstanceId]
+		if i != nil && i.Moved && !i.EverHealthy && e.Attempt == i.Attempt && live(before, i) {
+			return []Change{{Key: moveKey(i.ID), Status: Completed}}
+		}
 		if i != nil && e.Attempt > 1 && e.Attempt == i.Attempt && live(before, i) && !i.Healthy {
 			return []Change{{Key: crashKey(e.InstanceId, e.Attempt-1), Status: Completed}}
 		}
@@ -137,11 +143,12 @@ func failed(r *deployment.Release, e *deploymentv1.ReleaseFailed, at time.Time) 
 }
 
 func canceled(s deployment.State, by string) []Change {
+	changes := unfinished(s, s.Live, "The deployment was "+by+" before.")
 	if s.Next == nil || s.Next.Number == 1 && s.Next.ScheduledAt.IsZero() && s.Next.DeferredFor == "" {
-		return nil
+		return changes
 	}
-	return []Change{{Key: rolloutKey(s.Next.Release), Status: Failed,
-		Details: details(map[string]any{"code": "canceled", "reason": "The deployment was " + by + " before the rollout ended."})}}
+	return append(changes, Change{Key: rolloutKey(s.Next.Release), Status: Failed,
+		Details: details(map[string]any{"code": "canceled", "reason": "The deployment was " + by + " before the rollout ended."})})
 }
 
 // exited is a crash of the release that serves, or the last words of one whose
@@ -160,10 +167,62 @@ func exited(s deployment.State, e *deploymentv1.ContainerExited, rec eventstore.
 		}
 		return changes
 	}
-	if i.Retiring && !i.Drain && s.Intent == deployment.IntentNone && len(e.LastLines) > 0 {
+	over := s.Live == nil || s.Live.Id != i.ReleaseID
+	if over && i.Retiring && !i.Drain && s.Intent == deployment.IntentNone && len(e.LastLines) > 0 {
 		return []Change{{Key: "rollout/" + i.ReleaseID, Details: details(map[string]any{"last_lines": lines(e.LastLines)})}}
 	}
 	return nil
+}
+
+func moveKey(instance string) string { return "move/" + instance }
+
+// moved is the platform's own restart of an instance on another node. One of a
+// rollout under way is told with the rollout.
+func moved(s deployment.State, e *deploymentv1.InstancesRescheduled, at time.Time) []Change {
+	if r := s.Next; r != nil && r.Id == e.ReleaseId && len(e.Placements) > 0 {
+		return []Change{{Key: rolloutKey(r.Release), Details: details(map[string]any{"moved": e.Reason})}}
+	}
+	if s.Live == nil || s.Live.Id != e.ReleaseId {
+		return nil
+	}
+	var changes []Change
+	for _, id := range e.ReplacedInstanceIds {
+		i := s.Instances[id]
+		switch {
+		case i == nil || i.Healthy:
+		case i.Moved && !i.EverHealthy:
+			changes = append(changes, Change{Key: moveKey(id), Status: Failed, Details: details(map[string]any{"moved_on": e.Reason})})
+		case e.NodeLost && i.Phase == deployment.PhaseExited:
+			changes = append(changes, Change{Key: crashKey(id, i.Attempt), Status: Failed})
+		case e.NodeLost && i.Attempt > 1:
+			changes = append(changes, Change{Key: crashKey(id, i.Attempt-1), Status: Failed})
+		}
+	}
+	for n, p := range e.Placements {
+		d := map[string]any{"reason": e.Reason, "to_node": p.NodeId}
+		if n < len(e.ReplacedInstanceIds) {
+			if from := s.Instances[e.ReplacedInstanceIds[n]]; from != nil {
+				d["from_node"] = from.Node
+			}
+		}
+		changes = append(changes, Change{Key: moveKey(p.InstanceId), New: true, Action: Restart, At: at, Status: Started, Details: details(d)})
+	}
+	return changes
+}
+
+// unfinished ends the entries of moves that will not be seen to end.
+func unfinished(s deployment.State, r *deployment.Release, why string) []Change {
+	if r == nil {
+		return nil
+	}
+	var changes []Change
+	for _, id := range r.InstanceIDs {
+		if i := s.Instances[id]; i != nil && i.Moved && !i.EverHealthy && !i.Retiring {
+			changes = append(changes, Change{Key: moveKey(id), Status: Failed,
+				Details: details(map[string]any{"code": "canceled", "canceled": why})})
+		}
+	}
+	return changes
 }
 
 func live(s deployment.State, i *deployment.Instance) bool {

@@ -68,7 +68,7 @@ func live() []proto.Message {
 		&deploymentv1.DeploymentScheduled{ReleaseId: "r1", Placements: []*deploymentv1.Placement{{InstanceId: "i1", NodeId: "n"}}},
 		&deploymentv1.ContainerStarted{ReleaseId: "r1", InstanceId: "i1", Attempt: 1},
 		&deploymentv1.InstanceHealthy{ReleaseId: "r1", InstanceId: "i1", Attempt: 1},
-		&deploymentv1.RouteBound{ReleaseId: "r1"},
+		&deploymentv1.RouteBound{ReleaseId: "r1", InstanceIds: []string{"i1"}},
 		&deploymentv1.DeploymentRunning{ReleaseId: "r1"},
 	}
 }
@@ -81,6 +81,14 @@ func TestStories(t *testing.T) {
 	back := func(attempt uint32) []proto.Message {
 		return []proto.Message{&deploymentv1.ContainerStarted{ReleaseId: "r1", InstanceId: "i1", Attempt: attempt},
 			&deploymentv1.InstanceHealthy{ReleaseId: "r1", InstanceId: "i1", Attempt: attempt}}
+	}
+	moved := func(from, to string, lost bool) proto.Message {
+		return &deploymentv1.InstancesRescheduled{ReleaseId: "r1", NodeLost: lost, Reason: "why", ReplacedInstanceIds: []string{from},
+			Placements: []*deploymentv1.Placement{{InstanceId: to, NodeId: "m"}}}
+	}
+	there := func(instance string) []proto.Message {
+		return []proto.Message{&deploymentv1.ContainerStarted{ReleaseId: "r1", InstanceId: instance, Attempt: 1},
+			&deploymentv1.InstanceHealthy{ReleaseId: "r1", InstanceId: instance, Attempt: 1}}
 	}
 	for _, tc := range []struct {
 		name   string
@@ -114,6 +122,19 @@ func TestStories(t *testing.T) {
 			[]string{"create completed by=app", "deploy completed by=", "restart failed by= exit_code,last_lines,oom_killed,reason", "restart started by= exit_code,last_lines,oom_killed,reason"}},
 		{"a crash told twice", append(live(), crashed(1), crashed(1)),
 			[]string{"create completed by=app", "deploy completed by=", "restart started by= exit_code,last_lines,oom_killed,reason"}},
+		{"its node is lost", append(append(live(), moved("i1", "i2", true)), there("i2")...),
+			[]string{"create completed by=app", "deploy completed by=", "restart completed by= from_node,reason,to_node"}},
+		{"a lost node returns and tells the last words of what it kept", append(live(), moved("i1", "i2", true),
+			&deploymentv1.ContainerExited{ReleaseId: "r1", InstanceId: "i1", Attempt: 1, LastLines: []string{"x"}}),
+			[]string{"create completed by=app", "deploy completed by=", "restart started by= from_node,reason,to_node"}},
+		{"the next node is lost too", append(append(live(), moved("i1", "i2", true), moved("i2", "i3", true)), there("i3")...),
+			[]string{"create completed by=app", "deploy completed by=", "restart failed by= from_node,reason,to_nodemoved_on", "restart completed by= from_node,reason,to_node"}},
+		{"its node is lost while it crashes", append(live(), crashed(1), moved("i1", "i2", true)),
+			[]string{"create completed by=app", "deploy completed by=", "restart failed by= exit_code,last_lines,oom_killed,reason", "restart started by= from_node,reason,to_node"}},
+		{"a move that a stop ends", append(live(), moved("i1", "i2", false), &deploymentv1.StopRequested{InitiatedBy: "cli"}),
+			[]string{"create completed by=app", "deploy completed by=", "restart failed by= from_node,reason,to_nodecanceled,code", "stop started by=cli"}},
+		{"a deploy whose node is lost", append(live()[:3], moved("i1", "i2", true)),
+			[]string{"create completed by=app", "deploy started by= moved"}},
 		{"an asked-for exit is no crash", append(live(), &deploymentv1.StopRequested{InitiatedBy: "cli"}, crashed(1)),
 			[]string{"create completed by=app", "deploy completed by=", "stop started by=cli"}},
 	} {

@@ -14,34 +14,63 @@ type Step struct {
 	// NeedsPlacement is true when the next release waits for nodes: the caller
 	// plans and sends Schedule or Defer.
 	NeedsPlacement bool
+	// Move is set when instances need another node: the caller plans and sends
+	// Reschedule, which goes before the rest of the step; while there is no room, the
+	// rest of the step, or else Defer.
+	Move *Move
 	// Wake is when time alone makes a difference; zero for never.
 	Wake time.Time
 }
 
-// Advance looks at the state and says what is due. It is level-triggered: the
-// same state always gives the same step, so nothing is lost when a step was not
-// carried out, and carrying it out twice is refused by Decide. The deadlines are
-// in the state too, so there is no timer to lose.
-func Advance(s State, now time.Time) Step {
-	switch {
-	case !s.Exists():
+// Advance looks at the state, and at which nodes are in trouble, and says what is
+// due. It is level-triggered: the same state always gives the same step, so nothing
+// is lost when a step was not carried out, and carrying it out twice is refused by
+// Decide. The deadlines are in the state too, so there is no timer to lose.
+func Advance(s State, nodes Nodes, now time.Time) Step {
+	if !s.Exists() {
 		return Step{}
-	case s.Intent != IntentNone:
-		return advanceIntent(s, now)
+	}
+	if s.Intent != IntentNone {
+		return advanceIntent(s, nodes, now)
+	}
+	move, wake := dueMove(s, nodes, now)
+	var step Step
+	switch {
 	case s.Next != nil:
-		return advanceRollout(s, s.Next, now)
+		step = advanceRollout(s, s.Next, nodes, now)
+	case s.Live != nil:
+		step = advanceLive(s, s.Live, move)
+	}
+	step.Move, step.Wake = move, earliest(step.Wake, wake)
+	return step
+}
+
+func advanceLive(s State, r *Release, move *Move) Step {
+	if ids := dueRetirement(s, r); len(ids) > 0 {
+		return Step{Command: Retire{ReleaseID: r.Id, Instances: ids}}
+	}
+	if move == nil && r.DeferredFor != "" {
+		return Step{Command: Defer{ReleaseID: r.Id}}
 	}
 	return Step{}
 }
 
-func advanceIntent(s State, now time.Time) Step {
-	done := len(s.Instances) == 0 && !s.Routed
-	deadline := s.IntentAt.Add(s.Latest.Deadlines.Stop.AsDuration())
-	reason := ""
-	if !done {
-		if now.Before(deadline) {
-			return Step{Wake: deadline}
+func advanceIntent(s State, nodes Nodes, now time.Time) Step {
+	left, lost := 0, 0
+	for _, i := range s.Instances {
+		left++
+		if nodes[i.Node] == NodeLost {
+			lost++
 		}
+	}
+	reason := ""
+	switch deadline := s.IntentAt.Add(s.Latest.Deadlines.Stop.AsDuration()); {
+	case left == 0 && !s.Routed:
+	case left == lost && !s.Routed:
+		reason = "Its node is lost; what is left there is removed when it returns."
+	case now.Before(deadline):
+		return Step{Wake: deadline}
+	default:
 		reason = "Its node or the edge did not answer in time; what is left is removed when they do."
 	}
 	if s.Intent == IntentDestroy {
@@ -50,10 +79,11 @@ func advanceIntent(s State, now time.Time) Step {
 	return Step{Command: MarkStopped{Reason: reason}}
 }
 
-func advanceRollout(s State, r *Release, now time.Time) Step {
+func advanceRollout(s State, r *Release, nodes Nodes, now time.Time) Step {
 	d := r.Deadlines
+	lost := !r.ScheduledAt.IsZero() && s.allLost(r, nodes)
 	switch {
-	case r.Bound:
+	case s.serves(r) && !lost:
 		return Step{Command: MarkRunning{ReleaseID: r.Id}}
 	case r.ScheduledAt.IsZero():
 		deadline := r.RequestedAt.Add(d.Placement.AsDuration())
@@ -64,19 +94,29 @@ func advanceRollout(s State, r *Release, now time.Time) Step {
 	case r.Failure != nil && r.Failure.Final && !s.anyHealthy(r):
 		return fail(r, *r.Failure)
 	case r.FirstStartedAt.IsZero():
-		deadline := r.ScheduledAt.Add(d.Start.AsDuration())
-		if now.Before(deadline) {
+		deadline := earliest(r.ScheduledAt.Add(d.Start.AsDuration()), r.latest())
+		switch {
+		case now.Before(deadline):
 			return Step{Wake: deadline}
+		case lost:
+			return fail(r, nodeLost())
 		}
 		return fail(r, orElse(r.Failure, Failure{Code: CodeStartTimeout,
 			Reason: fmt.Sprintf("The container was not started within %s: its node does not answer, or the pull takes too long.", d.Start.AsDuration())}))
 	default:
-		deadline := r.FirstStartedAt.Add(d.Healthy.AsDuration())
-		if now.Before(deadline) {
+		deadline := earliest(r.FirstStartedAt.Add(d.Healthy.AsDuration()), r.latest())
+		switch {
+		case now.Before(deadline):
 			return Step{Wake: deadline}
+		case lost:
+			return fail(r, nodeLost())
 		}
 		return fail(r, neverHealthy(s, r))
 	}
+}
+
+func nodeLost() Failure {
+	return Failure{Code: CodeStartTimeout, Reason: "Its node was lost, and no other had room in time."}
 }
 
 func fail(r *Release, f Failure) Step {

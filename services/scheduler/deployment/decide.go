@@ -44,8 +44,24 @@ type (
 		ReleaseID  string
 		Placements []*deploymentv1.Placement
 	}
-	// Defer says why no node has room.
+	// Defer says why no node has room; an empty reason says that none is needed any more.
 	Defer struct{ ReleaseID, Reason string }
+	// Reschedule replaces instances of a release that their node cannot keep:
+	// Placements[n] stands in for Replaced[n]; those beyond have their stand-in already.
+	Reschedule struct {
+		ReleaseID  string
+		Placements []*deploymentv1.Placement
+		Replaced   []string
+		NodeLost   bool
+		// NotHealthy says that the replaced ones did not become healthy in time.
+		NotHealthy bool
+		Reason     string
+	}
+	// Retire ends instances that others stand in for.
+	Retire struct {
+		ReleaseID string
+		Instances []string
+	}
 	// MarkRunning ends the rollout of a bound release.
 	MarkRunning struct{ ReleaseID string }
 	// FailRelease ends the rollout of a release that cannot go on.
@@ -64,6 +80,8 @@ func (Stop) command()          {}
 func (Destroy) command()       {}
 func (Schedule) command()      {}
 func (Defer) command()         {}
+func (Reschedule) command()    {}
+func (Retire) command()        {}
 func (MarkRunning) command()   {}
 func (FailRelease) command()   {}
 func (MarkStopped) command()   {}
@@ -91,12 +109,13 @@ func Decide(s State, c Command, _ time.Time) (proto.Message, error) {
 		}
 		return &deploymentv1.DeploymentScheduled{ReleaseId: c.ReleaseID, Placements: c.Placements}, nil
 	case Defer:
-		if s.Next == nil || s.Next.Id != c.ReleaseID || s.Next.DeferredFor == c.Reason || s.Intent != IntentNone {
-			return nil, nil
-		}
-		return &deploymentv1.PlacementDeferred{ReleaseId: c.ReleaseID, Reason: c.Reason}, nil
+		return decideDefer(s, c), nil
+	case Reschedule:
+		return decideReschedule(s, c), nil
+	case Retire:
+		return decideRetire(s, c), nil
 	case MarkRunning:
-		if s.Next == nil || s.Next.Id != c.ReleaseID || !s.Next.Bound || s.Intent != IntentNone {
+		if s.Next == nil || s.Next.Id != c.ReleaseID || !s.serves(s.Next) || s.Intent != IntentNone {
 			return nil, nil
 		}
 		return &deploymentv1.DeploymentRunning{ReleaseId: c.ReleaseID, RetiredInstanceIds: s.instancesOutside(c.ReleaseID)}, nil

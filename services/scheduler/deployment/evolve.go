@@ -2,10 +2,13 @@ package deployment
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"google.golang.org/protobuf/proto"
 
 	deploymentv1 "github.com/slipway-paas/slipway/gen/slipway/deployment/v1"
 	"github.com/slipway-paas/slipway/libs/eventstore"
@@ -21,9 +24,7 @@ func Evolve(s State, rec eventstore.Recorded) State {
 	case *deploymentv1.DeploymentRequested:
 		s.requested(e, rec)
 	case *deploymentv1.PlacementDeferred:
-		if s.Next != nil && s.Next.Id == e.ReleaseId {
-			s.Next.DeferredFor, s.Reason = e.Reason, e.Reason
-		}
+		s.deferred(e)
 	case *deploymentv1.DeploymentScheduled:
 		s.scheduled(e, at)
 	case *deploymentv1.DeploymentRunning:
@@ -58,11 +59,35 @@ func Evolve(s State, rec eventstore.Recorded) State {
 	case *deploymentv1.RouteBound:
 		s.routeBound(e)
 	case *deploymentv1.RouteRemoved:
-		s.Routed = false
+		s.Routed, s.Bound = false, nil
+	case *deploymentv1.InstancesRescheduled:
+		s.rescheduled(e, at)
+	case *deploymentv1.InstancesRetired:
+		s.retired(e)
 	default:
 		s.instanceFact(rec)
 	}
+	s.unbind()
 	return s
+}
+
+// unbind takes back that the edges send traffic to instances that have died, when
+// there are others that the edges may have gone to: it has to be said again.
+// proxy-config's fold must agree with this one, or it would not be.
+func (s *State) unbind() {
+	kept := 0
+	for _, i := range s.Instances {
+		if !i.Retiring {
+			kept++
+		}
+	}
+	if kept < 2 {
+		return
+	}
+	s.Bound = slices.DeleteFunc(slices.Clone(s.Bound), func(id string) bool {
+		i := s.Instances[id]
+		return i == nil || !i.Healthy
+	})
 }
 
 func (s *State) requested(e *deploymentv1.DeploymentRequested, rec eventstore.Recorded) {
@@ -82,7 +107,7 @@ func (s *State) scheduled(e *deploymentv1.DeploymentScheduled, at time.Time) {
 	s.Next.ScheduledAt, s.Next.DeferredFor = at, ""
 	for _, p := range e.Placements {
 		s.Next.InstanceIDs = append(s.Next.InstanceIDs, p.InstanceId)
-		s.Instances[p.InstanceId] = &Instance{ID: p.InstanceId, ReleaseID: e.ReleaseId, Node: p.NodeId, Name: p.ContainerName}
+		s.Instances[p.InstanceId] = &Instance{ID: p.InstanceId, ReleaseID: e.ReleaseId, Node: p.NodeId, Name: p.ContainerName, PlacedAt: at}
 	}
 }
 
@@ -93,7 +118,7 @@ func (s *State) running(e *deploymentv1.DeploymentRunning, at time.Time) {
 	s.Live, s.Next = s.Next, nil
 	s.Status, s.Reason, s.DeployedAt = Running, "", at
 	for _, i := range s.Instances {
-		if i.ReleaseID != s.Live.Id {
+		if i.ReleaseID != s.Live.Id && !i.Retiring {
 			i.Retiring, i.Drain = true, true
 		}
 	}
@@ -125,8 +150,9 @@ func (s *State) retireAll() {
 }
 
 func (s *State) routeBound(e *deploymentv1.RouteBound) {
-	s.Routed = true
-	if r := s.release(e.ReleaseId); r != nil {
+	s.Routed, s.Bound = true, e.InstanceIds
+	// Edges may have been seen serving an instance that has been replaced since.
+	if r := s.release(e.ReleaseId); r != nil && slices.ContainsFunc(e.InstanceIds, r.has) {
 		r.Bound = true
 	}
 }
@@ -144,10 +170,17 @@ func (s *State) instanceFact(rec eventstore.Recorded) {
 	if i == nil || i.ReleaseID != fact.GetReleaseId() {
 		return
 	}
+	if i.Retiring {
+		s.lastFact(i, rec.Payload)
+		return
+	}
 	r := s.release(i.ReleaseID)
 	switch e := rec.Payload.(type) {
 	case *deploymentv1.ImagePulled:
 		i.Digest = e.Digest
+		if r != nil && r.Digest == "" {
+			r.Digest = e.Digest
+		}
 		if s.rollingOut(i) {
 			s.Reason = ""
 		}
@@ -157,12 +190,14 @@ func (s *State) instanceFact(rec eventstore.Recorded) {
 		if s.rollingOut(i) {
 			s.Reason = reason + " It is tried again."
 		}
+		s.tell(i, reason+" It is tried again.")
 	case *deploymentv1.ContainerStartFailed:
 		reason := "The container could not be started: " + sentence(e.Reason)
 		r.fail(&Failure{Code: CodeStartFailed, Reason: reason, Final: s.rollingOut(i) && e.Attempt >= startAttempts})
 		if s.rollingOut(i) {
 			s.Reason = reason + " It is tried again."
 		}
+		s.tell(i, reason)
 	case *deploymentv1.ContainerStarted:
 		if e.Attempt < i.Attempt {
 			return
@@ -178,10 +213,6 @@ func (s *State) instanceFact(rec eventstore.Recorded) {
 	case *deploymentv1.ContainerExited:
 		s.exited(i, r, e)
 	case *deploymentv1.ContainerRemoved:
-		if i.Retiring {
-			delete(s.Instances, i.ID)
-			return
-		}
 		i.Phase, i.Healthy = PhaseExited, false
 	case *deploymentv1.InstanceHealthy:
 		if e.Attempt == i.Attempt && i.Phase == PhaseStarted {
@@ -200,14 +231,25 @@ func (s *State) instanceFact(rec eventstore.Recorded) {
 	}
 }
 
+// lastFact folds what is seen of an instance that is to go: only its end matters.
+// The rest may be stale: a node that was lost tells, when it returns, of instances
+// that others stand in for.
+func (s *State) lastFact(i *Instance, fact proto.Message) {
+	switch e := fact.(type) {
+	case *deploymentv1.ContainerExited:
+		if e.Attempt >= i.Attempt {
+			i.Phase, i.Healthy, i.Attempt = PhaseExited, false, e.Attempt
+		}
+	case *deploymentv1.ContainerRemoved:
+		delete(s.Instances, i.ID)
+	}
+}
+
 func (s *State) exited(i *Instance, r *Release, e *deploymentv1.ContainerExited) {
 	if e.Attempt < i.Attempt || i.Phase == PhaseExited && e.Attempt == i.Attempt {
 		return
 	}
 	i.Phase, i.Healthy, i.Attempt = PhaseExited, false, e.Attempt
-	if i.Retiring {
-		return
-	}
 	reason := ExitReason(e)
 	code := e.ExitCode
 	r.fail(&Failure{Code: CodeCrashed, Reason: reason, Final: e.RestartAt == nil,

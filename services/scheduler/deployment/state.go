@@ -65,6 +65,9 @@ type State struct {
 	NamesHeld bool
 	// Routed is true from RouteBound until RouteRemoved.
 	Routed bool
+	// Bound are the instances that every edge sends traffic to, by the last RouteBound,
+	// without those that have died since while there were others.
+	Bound []string
 
 	Intent   Intent
 	IntentAt time.Time
@@ -87,6 +90,8 @@ type Release struct {
 	// FirstStartedAt is zero until a container of it has started.
 	FirstStartedAt time.Time
 	InstanceIDs    []string
+	// Digest is the image's as it was first pulled for the release; empty for unknown.
+	Digest string
 	// Bound is true once every edge sends traffic to it.
 	Bound bool
 	// Failure is the last thing that went wrong on the way; nil for nothing yet.
@@ -128,6 +133,15 @@ type Instance struct {
 	EverHealthy bool
 	// Retiring instances are to be removed; Drain first when they served.
 	Retiring, Drain bool
+
+	// PlacedAt is when it was given to its node.
+	PlacedAt time.Time
+	// Moved instances stand in for one that its node could not keep.
+	Moved bool
+	// StandsInFor is the leaving instance that goes once this one serves; empty for none.
+	StandsInFor string
+	// Leaving instances serve until one stands in for them.
+	Leaving bool
 }
 
 // Exists reports whether the deployment was ever asked for.
@@ -157,6 +171,16 @@ func (s State) anyHealthy(r *Release) bool {
 	return slices.ContainsFunc(r.InstanceIDs, func(id string) bool {
 		i := s.Instances[id]
 		return i != nil && i.Healthy
+	})
+}
+
+// serves reports whether every edge was last seen sending traffic to an instance of
+// the release that is healthy still. One that has died since may have been left by
+// the edges for what served before.
+func (s State) serves(r *Release) bool {
+	return r.Bound && slices.ContainsFunc(r.InstanceIDs, func(id string) bool {
+		i := s.Instances[id]
+		return i != nil && i.Healthy && slices.Contains(s.Bound, id)
 	})
 }
 

@@ -31,7 +31,7 @@ func Summary(s State) *schedulerv1.Deployment {
 		d.ContainerName, d.ContainerImage = r.ContainerName, r.Image
 		for _, id := range r.InstanceIDs {
 			if i := s.Instances[id]; i != nil {
-				d.NodeId = i.Node
+				d.NodeId, d.ContainerName = i.Node, i.Name
 			}
 		}
 	}

@@ -27,6 +27,10 @@ func Desired(s State) map[string]*nodev1.DesiredInstance {
 			d.Image, d.Port = r.Image, r.Port
 			d.HasEnv = len(r.GetEnv().GetNames()) > 0
 			d.Deadlines = r.Deadlines
+			if i.Moved {
+				// The tag may mean another image by now.
+				d.Digest = r.Digest
+			}
 			if r == s.Next {
 				d.MaxAttempts = startAttempts
 			}

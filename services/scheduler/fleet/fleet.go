@@ -48,10 +48,10 @@ func (f *Fleet) count(s deployment.State, add bool) {
 	for id, i := range s.Instances {
 		u := f.used[i.Node]
 		if add {
-			u.MemoryMB, u.CPUMillicores = u.MemoryMB+memory, u.CPUMillicores+cpu
+			u.MemoryMB, u.CPUMillicores, u.Instances = u.MemoryMB+memory, u.CPUMillicores+cpu, u.Instances+1
 			f.byInstance[id] = s.ID
 		} else {
-			u.MemoryMB, u.CPUMillicores = u.MemoryMB-memory, u.CPUMillicores-cpu
+			u.MemoryMB, u.CPUMillicores, u.Instances = u.MemoryMB-memory, u.CPUMillicores-cpu, u.Instances-1
 			delete(f.byInstance, id)
 		}
 		f.used[i.Node] = u
@@ -81,6 +81,20 @@ func (f *Fleet) Each(visit func(deployment.State)) {
 	for _, s := range f.states {
 		visit(s)
 	}
+}
+
+// OnNode are the deployments with an instance on the node.
+func (f *Fleet) OnNode(node string) []string {
+	var ids []string
+	f.Each(func(s deployment.State) {
+		for _, i := range s.Instances {
+			if i.Node == node {
+				ids = append(ids, s.ID)
+				break
+			}
+		}
+	})
+	return ids
 }
 
 // Live counts an operator's deployments on a tier that hold names: those that

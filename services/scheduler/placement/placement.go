@@ -21,6 +21,7 @@ type Node struct {
 type Use struct {
 	MemoryMB      uint64
 	CPUMillicores uint64
+	Instances     uint64
 }
 
 // Request is what one instance needs.

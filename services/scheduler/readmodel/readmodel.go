@@ -6,22 +6,20 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
-	"time"
 
 	"github.com/jackc/pgx/v5"
-	"google.golang.org/protobuf/encoding/protojson"
 
-	schedulerv1 "github.com/slipway-paas/slipway/gen/slipway/scheduler/v1"
+	deploymentv1 "github.com/slipway-paas/slipway/gen/slipway/deployment/v1"
 	"github.com/slipway-paas/slipway/libs/eventstore"
+	"github.com/slipway-paas/slipway/libs/projection"
 	"github.com/slipway-paas/slipway/libs/subjects"
-	"github.com/slipway-paas/slipway/services/scheduler/audit"
 	"github.com/slipway-paas/slipway/services/scheduler/deployment"
 )
 
 // Name and Version of the projection; a change of its tables or folds is a new version.
 const (
 	Name    = "deployments"
-	Version = 1
+	Version = 2
 )
 
 // Tables is the SQL that makes the tables.
@@ -31,6 +29,20 @@ var Tables string
 
 // Filters are the events it reads.
 func Filters() []string { return []string{subjects.KindFilter(subjects.Deployment)} }
+
+// Projection is the read model of the events in store.
+func Projection(store eventstore.Store) projection.Projection {
+	return projection.Projection{
+		Name: Name, Version: Version, Filters: Filters(), Tables: Tables,
+		Apply: NewFolder(store).Apply,
+		Build: func() projection.Builder {
+			return projection.Builder{Fold: newBuilder().fold, Again: func(ctx context.Context, tx pgx.Tx, events []eventstore.Recorded) error {
+				return NewFolder(store).Apply(ctx, tx, events)
+			}}
+		},
+		Repair: repairer{store}.repair,
+	}
+}
 
 // Folder turns events into rows. It keeps the deployments it has met in memory;
 // one it has not met is folded from the log.
@@ -44,43 +56,42 @@ func NewFolder(store eventstore.Store) *Folder {
 	return &Folder{store: store, states: map[string]deployment.State{}}
 }
 
-// Apply writes what a batch of events changes. When it fails nothing of the batch
-// is kept in memory either.
+// Apply writes what a batch of events changes. When it fails it forgets the batch's
+// deployments: the state before an event is what the log says, also after an event
+// whose rows could not be written.
 func (f *Folder) Apply(ctx context.Context, tx pgx.Tx, events []eventstore.Recorded) error {
-	changed := map[string]deployment.State{}
-	batch := &pgx.Batch{}
+	states, changed := map[string]deployment.State{}, newRows()
+	err := func() error {
+		for _, rec := range events {
+			before, ok := states[rec.Aggregate.ID]
+			if !ok {
+				var err error
+				if before, err = f.before(ctx, rec); err != nil {
+					return err
+				}
+			}
+			states[rec.Aggregate.ID] = changed.take(before, rec)
+		}
+		return writeAll(ctx, tx, changed)
+	}()
 	for _, rec := range events {
-		id := rec.Aggregate.ID
-		before, ok := changed[id]
-		if !ok {
-			var err error
-			if before, err = f.before(ctx, rec); err != nil {
-				return err
-			}
-		}
-		for _, c := range audit.Fold(before, rec) {
-			if err := queueLog(batch, id, rec.Sequence, c); err != nil {
-				return err
-			}
-		}
-		changed[id] = deployment.Evolve(before, rec)
+		delete(f.states, rec.Aggregate.ID)
 	}
-	for _, s := range changed {
-		if s.Exists() {
-			queueDeployment(batch, deployment.Summary(s))
-		}
+	if err != nil {
+		return err
 	}
-	if err := tx.SendBatch(ctx, batch).Close(); err != nil {
-		return fmt.Errorf("writing rows: %w", err)
-	}
-	for id, s := range changed {
+	for id, s := range states {
 		f.states[id] = s
 	}
 	return nil
 }
 
-// before is the state that the event was appended to.
+// before is the state that the event was appended to. Nothing comes before what makes
+// a deployment: it was appended as the first.
 func (f *Folder) before(ctx context.Context, rec eventstore.Recorded) (deployment.State, error) {
+	if _, first := rec.Payload.(*deploymentv1.DeploymentRequested); first {
+		return deployment.State{}, nil
+	}
 	if s, ok := f.states[rec.Aggregate.ID]; ok && s.Sequence < rec.Sequence {
 		return s, nil
 	}
@@ -98,49 +109,57 @@ func (f *Folder) before(ctx context.Context, rec eventstore.Recorded) (deploymen
 	return s, nil
 }
 
-func queueDeployment(b *pgx.Batch, d *schedulerv1.Deployment) {
-	b.Queue(`INSERT INTO deployments (id, org_id, operator_id, app_id, tier_id, container_name, container_image, node_id,
-			subdomain, host, custom_domain, status, status_reason, health_status, billing_status,
-			memory_limit_mb, cpu_limit_millicores, inserted_at, deployed_at, stopped_at, sequence)
-		VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21)
-		ON CONFLICT (id) DO UPDATE SET container_name=$6, container_image=$7, node_id=$8, status=$12, status_reason=$13,
-			health_status=$14, billing_status=$15, memory_limit_mb=$16, cpu_limit_millicores=$17, deployed_at=$19, stopped_at=$20, sequence=$21`,
-		d.Id, d.OrgId, d.OperatorId, d.AppId, d.TierId, d.ContainerName, d.ContainerImage, d.NodeId,
-		d.Subdomain, d.Host, d.CustomDomain, d.Status, audit.Clean(d.StatusReason), d.HealthStatus, d.BillingStatus,
-		int64(d.MemoryLimitMb), int64(d.CpuLimitMillicores), d.InsertedAt.AsTime(), nullable(d.DeployedAt), nullable(d.StoppedAt), int64(d.Sequence))
+// builder folds the whole log, from its first event on; it asks nobody.
+type builder struct {
+	states map[string]deployment.State
+	seen   *seen
 }
 
-func queueLog(b *pgx.Batch, deploymentID string, sequence uint64, c audit.Change) error {
-	var details *string
-	if c.Details != nil {
-		text, err := protojson.Marshal(c.Details)
-		if err != nil {
-			return fmt.Errorf("writing the details of %s: %w", c.Key, err)
+func newBuilder() *builder {
+	return &builder{states: map[string]deployment.State{}, seen: newSeen()}
+}
+
+func (b *builder) fold(_ context.Context, events []eventstore.Recorded) (projection.Write, error) {
+	changed := newRows()
+	changed.seen = b.seen
+	for _, rec := range events {
+		b.states[rec.Aggregate.ID] = changed.take(b.states[rec.Aggregate.ID], rec)
+	}
+	w, err := changed.settle()
+	if err != nil {
+		return func(context.Context, pgx.Tx) error { return err }, nil
+	}
+	return w.write, nil
+}
+
+// repairer writes one deployment's rows anew.
+type repairer struct{ store eventstore.Store }
+
+func (r repairer) repair(ctx context.Context, tx pgx.Tx, a subjects.Aggregate, through uint64) error {
+	events, err := r.store.Load(ctx, a, 0)
+	if err != nil {
+		return fmt.Errorf("loading %s: %w", a, err)
+	}
+	changed := newRows()
+	var state deployment.State
+	for _, rec := range events {
+		if rec.Sequence > through {
+			break
 		}
-		s := string(text)
-		details = &s
+		state = changed.take(state, rec)
 	}
-	if c.New {
-		b.Queue(`INSERT INTO deployment_logs (deployment_id, key, id, action, status, initiated_by, inserted_at, sequence, details)
-			VALUES ($1,$2,$3,$4,$5,$6,$7,$8,$9)
-			ON CONFLICT (deployment_id, key) DO UPDATE SET status=$5, details=$9`,
-			deploymentID, c.Key, audit.EntryID(deploymentID, c.Key), c.Action, c.Status, c.InitiatedBy, c.At, int64(sequence), details)
-		return nil
+	for _, statement := range []string{"DELETE FROM deployments WHERE id = $1", "DELETE FROM deployment_logs WHERE deployment_id = $1"} {
+		if _, err := tx.Exec(ctx, statement, a.ID); err != nil {
+			return fmt.Errorf("removing the rows of %s: %w", a, err)
+		}
 	}
-	b.Queue(`UPDATE deployment_logs SET
-			status = CASE WHEN $3 = '' THEN status ELSE $3 END,
-			details = CASE WHEN $4::jsonb IS NULL THEN details ELSE COALESCE(details, '{}'::jsonb) || $4::jsonb END
-		WHERE deployment_id=$1 AND key=$2`, deploymentID, c.Key, c.Status, details)
-	return nil
+	return writeAll(ctx, tx, changed)
 }
 
-func nullable(t interface {
-	IsValid() bool
-	AsTime() time.Time
-}) *time.Time {
-	if !t.IsValid() {
-		return nil
+func writeAll(ctx context.Context, tx pgx.Tx, r *rows) error {
+	w, err := r.settle()
+	if err != nil {
+		return err
 	}
-	at := t.AsTime()
-	return &at
+	return w.write(ctx, tx)
 }

@@ -20,7 +20,17 @@ type Figures interface {
 	Decided(command string, err error)
 	// RolledOut says how long a release took from being asked for to its end.
 	RolledOut(first, running bool, took time.Duration)
+	// Moved says how many instances were given another node and why: one of the Moved
+	// constants.
+	Moved(cause string, instances int)
 }
+
+// Why instances were given another node.
+const (
+	MovedNodeLost   = "node_lost"
+	MovedDrain      = "drain"
+	MovedNotHealthy = "not_healthy"
+)
 
 // NoFigures keeps none.
 type NoFigures struct{}
@@ -30,6 +40,9 @@ func (NoFigures) Decided(string, error) {}
 
 // RolledOut implements Figures.
 func (NoFigures) RolledOut(bool, bool, time.Duration) {}
+
+// Moved implements Figures.
+func (NoFigures) Moved(string, int) {}
 
 // CommandName is a command's type without its package: Schedule, MarkRunning.
 func CommandName(c deployment.Command) string {
@@ -51,6 +64,8 @@ func (r *Reactor) startStep(ctx context.Context, s deployment.State, c deploymen
 		for _, p := range c.Placements {
 			span.SetAttributes(attribute.String("slipway.node", p.NodeId), attribute.String("slipway.instance", p.InstanceId))
 		}
+	case deployment.Reschedule:
+		span.SetAttributes(attribute.Int("slipway.instances", len(c.Placements)), attribute.String("slipway.reason", c.Reason))
 	case deployment.Defer:
 		span.SetAttributes(attribute.String("slipway.reason", c.Reason))
 	case deployment.FailRelease:
@@ -59,8 +74,19 @@ func (r *Reactor) startStep(ctx context.Context, s deployment.State, c deploymen
 	return ctx, span
 }
 
-// ended takes note of a release that has come to its end by the command.
+// ended takes note of what the command brought to its end: a release, or the stay of
+// instances on their nodes.
 func (r *Reactor) ended(s deployment.State, c deployment.Command, now time.Time) {
+	if moved, ok := c.(deployment.Reschedule); ok && len(moved.Placements) > 0 {
+		cause := MovedDrain
+		switch {
+		case moved.NodeLost:
+			cause = MovedNodeLost
+		case moved.NotHealthy:
+			cause = MovedNotHealthy
+		}
+		r.Figures.Moved(cause, len(moved.Placements))
+	}
 	if s.Next == nil {
 		return
 	}

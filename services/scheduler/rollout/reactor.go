@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,8 +36,13 @@ const (
 	atOnce = 16
 )
 
-// Nodes are those alive now.
-type Nodes interface{ Live() []placement.Node }
+// Nodes are those there are.
+type Nodes interface {
+	// Live are the nodes heard of lately.
+	Live() []placement.Node
+	// Troubled are those that cannot keep their instances.
+	Troubled() deployment.Nodes
+}
 
 // Views publishes what follows from a deployment's state.
 type Views interface {
@@ -62,6 +69,9 @@ type Deps struct {
 	Claims Claims
 	Now    func() time.Time
 	Log    *slog.Logger
+	// AtOnce is how many deployments are carried forward at once; 0 for 16. With 1 they
+	// go in the order of their ids, so that a simulation can be repeated.
+	AtOnce int
 	// Tracer and Figures may be nil.
 	Tracer  trace.Tracer
 	Figures Figures
@@ -96,8 +106,11 @@ func New(d Deps) *Reactor {
 	if d.Figures == nil {
 		d.Figures = NoFigures{}
 	}
+	if d.AtOnce == 0 {
+		d.AtOnce = atOnce
+	}
 	return &Reactor{Deps: d, kick: make(chan struct{}, 1), rearm: make(chan struct{}, 1),
-		placing: &placing{fleet: d.Fleet, nodes: d.Nodes, unseen: map[string]placed{}},
+		placing: newPlacing(d.Fleet, d.Nodes),
 		dirty:   map[string]bool{}, busy: map[string]bool{},
 		appended: map[string]uint64{}, wake: map[string]time.Time{}, homeless: map[string]bool{}}
 }
@@ -112,8 +125,21 @@ func (r *Reactor) Changed(ids ...string) {
 	poke(r.kick)
 }
 
-// NodesChanged says that room may have come or gone.
-func (r *Reactor) NodesChanged() { poke(r.kick) }
+// NodesChanged says that room may have come or gone, and which nodes got into or
+// out of trouble.
+func (r *Reactor) NodesChanged(nodes ...string) {
+	for _, node := range nodes {
+		r.Changed(r.Fleet.OnNode(node)...)
+	}
+	poke(r.kick)
+}
+
+// Waiting is how many deployments wait for room on a node.
+func (r *Reactor) Waiting() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.homeless)
+}
 
 func poke(c chan struct{}) {
 	select {
@@ -128,7 +154,7 @@ func (r *Reactor) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var steps errgroup.Group
-	steps.SetLimit(atOnce)
+	steps.SetLimit(r.AtOnce)
 	defer func() { _ = steps.Wait() }() // a step's failure is its own
 	for {
 		select {
@@ -138,6 +164,11 @@ func (r *Reactor) Run(ctx context.Context) error {
 		case <-r.kick:
 			r.work(ctx, &steps)
 		case <-timer.C:
+			// One look serves both.
+			select {
+			case <-r.kick:
+			default:
+			}
 			r.work(ctx, &steps)
 		}
 		timer.Reset(r.untilNextWake())
@@ -157,9 +188,14 @@ func (r *Reactor) untilNextWake() time.Duration {
 
 // work has every deployment looked at that is due.
 func (r *Reactor) work(ctx context.Context, steps *errgroup.Group) {
-	for id := range r.takeDue() {
+	for _, id := range r.takeDue() {
 		if ctx.Err() != nil {
 			return
+		}
+		if r.AtOnce == 1 {
+			r.look(ctx, id)
+			r.lookedAt(id)
+			continue
 		}
 		steps.Go(func() error {
 			r.carryForward(ctx, id)
@@ -170,7 +206,7 @@ func (r *Reactor) work(ctx context.Context, steps *errgroup.Group) {
 
 // takeDue returns the due deployments, busy from here on. Those that are so already
 // become dirty: who looks at them looks again.
-func (r *Reactor) takeDue() map[string]bool {
+func (r *Reactor) takeDue() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	due := r.dirty
@@ -193,34 +229,49 @@ func (r *Reactor) takeDue() map[string]bool {
 		}
 		r.busy[id] = true
 	}
-	return due
+	return slices.Sorted(maps.Keys(due))
 }
 
 // carryForward takes a deployment's steps until nothing about it is new.
 func (r *Reactor) carryForward(ctx context.Context, id string) {
 	defer poke(r.rearm)
-	for {
-		err := r.step(ctx, id)
-		if err != nil && ctx.Err() == nil {
-			r.Log.WarnContext(ctx, "a deployment could not be carried forward; trying again", "deployment", id, "error", err)
-			r.placing.settled(id)
-			r.lookAgain(id, r.Now().Add(retryAfter))
-		}
+	for again := true; again; {
+		r.look(ctx, id)
 		r.mu.Lock()
-		if !r.dirty[id] || ctx.Err() != nil {
+		again = r.dirty[id] && ctx.Err() == nil
+		if again {
+			delete(r.dirty, id)
+		} else {
 			delete(r.busy, id)
-			r.mu.Unlock()
-			return
 		}
-		delete(r.dirty, id)
 		r.mu.Unlock()
 	}
+}
+
+// look takes one step, which is taken again later when it fails.
+func (r *Reactor) look(ctx context.Context, id string) {
+	if err := r.step(ctx, id); err != nil && ctx.Err() == nil {
+		r.Log.WarnContext(ctx, "a deployment could not be carried forward; trying again", "deployment", id, "error", err)
+		r.lookAgain(id, r.Now().Add(retryAfter))
+	}
+}
+
+func (r *Reactor) lookedAt(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.busy, id)
 }
 
 func (r *Reactor) lookAgain(id string, at time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.wake[id] = at
+}
+
+func (r *Reactor) waitForRoom(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.homeless[id] = true
 }
 
 func (r *Reactor) step(ctx context.Context, id string) error {
@@ -236,15 +287,21 @@ func (r *Reactor) step(ctx context.Context, id string) error {
 	if !r.upToDate(s) {
 		return nil
 	}
-	r.placing.settled(id)
 	now := r.Now()
-	step := deployment.Advance(s, now)
+	step := deployment.Advance(s, r.Nodes.Troubled(), now)
 	if !step.Wake.IsZero() {
 		r.lookAgain(id, step.Wake)
 	}
 	command := step.Command
+	fits := true
 	if step.NeedsPlacement {
-		command = r.place(s)
+		command, fits = r.placing.first(s)
+	}
+	if step.Move != nil {
+		command, fits = r.placing.move(s, step.Move, command)
+	}
+	if !fits {
+		r.waitForRoom(id)
 	}
 	if command == nil {
 		return nil
@@ -275,30 +332,21 @@ func (r *Reactor) carryOut(ctx context.Context, s deployment.State, c deployment
 	return r.append(ctx, s, c, now)
 }
 
-// place plans for the release that waits; without room it waits on.
-func (r *Reactor) place(s deployment.State) deployment.Command {
-	command := r.placing.plan(s)
-	if _, deferred := command.(deployment.Defer); deferred {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.homeless[s.ID] = true
-	}
-	return command
-}
-
 func (r *Reactor) append(ctx context.Context, s deployment.State, c deployment.Command, now time.Time) error {
 	decision, err := deployment.Decide(s, c, now)
 	if err != nil || decision == nil {
+		r.placing.settled(s.ID)
 		return err
 	}
 	extra, err := r.Claims.With(ctx, s, decision)
 	if err != nil {
+		r.placing.settled(s.ID)
 		return fmt.Errorf("finding the claims that go with it: %w", err)
 	}
 	// The decision comes last, so that the batch's sequence is its own.
 	batch := append(extra, eventstore.Expected{LastSequence: s.Sequence, Event: eventstore.Event{
 		Aggregate: subjects.Of(s.Org, subjects.Deployment, s.ID), ID: uuid.Must(uuid.NewV7()).String(),
-		Payload: decision, Time: now, Source: "scheduler", TraceParent: traceParent(ctx, s),
+		Payload: decision, Time: now.UTC().Round(0), Source: "scheduler", TraceParent: traceParent(ctx, s),
 	}})
 	sequence, err := r.Store.AppendBatch(ctx, batch)
 	r.Figures.Decided(CommandName(c), err)
@@ -310,11 +358,16 @@ func (r *Reactor) append(ctx context.Context, s deployment.State, c deployment.C
 		return nil
 	}
 	if err != nil {
+		r.placing.unanswered(s.ID)
 		return fmt.Errorf("appending %T: %w", decision, err)
 	}
 	r.mu.Lock()
 	r.appended[s.ID] = sequence
 	r.mu.Unlock()
+	// What was promised counts for the next deployment at once, not only when the log
+	// has told it back: many move when a node is lost.
+	r.Fleet.Apply(eventstore.Recorded{Event: batch[len(batch)-1].Event, Sequence: sequence})
+	r.placing.settled(s.ID)
 	r.ended(s, c, now)
 	r.Log.InfoContext(ctx, "decided", "command", CommandName(c), "deployment", s.ID, "sequence", sequence)
 	return nil

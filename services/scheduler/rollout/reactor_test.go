@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -32,15 +33,23 @@ type world struct {
 	reactor *rollout.Reactor
 	mu      sync.Mutex
 	nodes   []placement.Node
-	views   map[string]deployment.State
-	gone    []string
-	fail    error
+	// troubled are nodes that are lost or being drained.
+	troubled deployment.Nodes
+	views    map[string]deployment.State
+	gone     []string
+	fail     error
 }
 
 func (w *world) Live() []placement.Node {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Clone(w.nodes)
+}
+
+func (w *world) Troubled() deployment.Nodes {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return maps.Clone(w.troubled)
 }
 
 func (w *world) Publish(_ context.Context, s deployment.State) error {
@@ -98,6 +107,7 @@ func (w *world) record(id string, payload proto.Message) {
 // append records without waiting for what follows.
 func (w *world) append(id string, payload proto.Message) {
 	w.t.Helper()
+	time.Sleep(time.Millisecond) // facts have their time in their ids
 	_, err := w.store.Record(context.Background(), eventstore.Event{Aggregate: subjects.Of("acme", subjects.Deployment, id),
 		ID: fmt.Sprintf("%s-%T-%d", id, payload, time.Now().UnixNano()), Payload: payload, Time: time.Now(), Source: "test"})
 	if err != nil {
@@ -158,7 +168,7 @@ func TestARequestIsPlacedAndRunsOnceBound(t *testing.T) {
 		i := w.instance("d1")
 		w.record("d1", &deploymentv1.ContainerStarted{ReleaseId: i.ReleaseID, InstanceId: i.ID, Attempt: 1})
 		w.record("d1", &deploymentv1.InstanceHealthy{ReleaseId: i.ReleaseID, InstanceId: i.ID, Attempt: 1})
-		w.record("d1", &deploymentv1.RouteBound{ReleaseId: i.ReleaseID})
+		w.record("d1", &deploymentv1.RouteBound{ReleaseId: i.ReleaseID, InstanceIds: []string{i.ID}})
 		w.saw("d1", "DeploymentRequested", "DeploymentScheduled", "ContainerStarted", "InstanceHealthy", "RouteBound", "DeploymentRunning")
 		if got := w.views["d1"]; got.Status != deployment.Running {
 			t.Fatalf("published as %s", got.Status)
@@ -263,5 +273,127 @@ func TestNothingIsDecidedBeforeTheViewsAreWritten(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		w.saw("d1", "DeploymentRequested", "DeploymentScheduled")
+	})
+}
+
+func (w *world) trouble(node string, trouble deployment.Trouble) {
+	w.t.Helper()
+	w.mu.Lock()
+	w.troubled = deployment.Nodes{node: trouble}
+	for i := range w.nodes {
+		w.nodes[i].Unschedulable = w.nodes[i].ID == node
+	}
+	w.mu.Unlock()
+	w.reactor.NodesChanged(node)
+	synctest.Wait()
+}
+
+// runs makes a placed deployment live.
+func (w *world) runs(id string) *deployment.Instance {
+	w.t.Helper()
+	i := w.instance(id)
+	w.record(id, &deploymentv1.ContainerStarted{ReleaseId: i.ReleaseID, InstanceId: i.ID, Attempt: 1})
+	w.record(id, &deploymentv1.InstanceHealthy{ReleaseId: i.ReleaseID, InstanceId: i.ID, Attempt: 1})
+	w.record(id, &deploymentv1.RouteBound{ReleaseId: i.ReleaseID, InstanceIds: []string{i.ID}})
+	return i
+}
+
+func (w *world) last(id string) string {
+	w.t.Helper()
+	all := w.events(id)
+	return all[len(all)-1]
+}
+
+func TestManyThatMoveAtOnceShareTheRoomThereIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t, placement.Node{ID: "n1", MemoryMB: 10_000, CPUMillicores: 10_000})
+		ids := []string{"a", "b", "c", "d", "e"}
+		for _, id := range ids {
+			w.create(id, 256)
+			w.runs(id)
+		}
+		w.mu.Lock()
+		w.nodes = append(w.nodes, placement.Node{ID: "n2", MemoryMB: 600, CPUMillicores: 1000}, placement.Node{ID: "n3", MemoryMB: 300, CPUMillicores: 1000})
+		w.mu.Unlock()
+		w.trouble("n1", deployment.NodeLost)
+		moved := map[string]int{}
+		for _, id := range ids {
+			s, _ := w.fleet.Get(id)
+			for _, i := range s.Instances {
+				moved[i.Node]++
+			}
+		}
+		if moved["n2"] != 2 || moved["n3"] != 1 || w.reactor.Waiting() != 2 {
+			t.Fatalf("instances on nodes: %v, waiting: %d", moved, w.reactor.Waiting())
+		}
+		waiting := 0
+		for _, id := range ids {
+			if w.last(id) == "PlacementDeferred" {
+				waiting++
+			}
+		}
+		if waiting != 2 {
+			t.Fatalf("%d say that they wait", waiting)
+		}
+		// It returns: those that could not move are there still, and wait no more.
+		w.trouble("none", deployment.NodeLost)
+		w.reactor.NodesChanged("n1")
+		synctest.Wait()
+		if w.reactor.Waiting() != 0 {
+			t.Fatalf("%d go on waiting", w.reactor.Waiting())
+		}
+	})
+}
+
+func TestADrainEndsWhenTheEdgesHaveLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t, node)
+		w.create("d1", 256)
+		old := w.runs("d1")
+		w.trouble("n1", deployment.NodeDraining)
+		if w.last("d1") != "PlacementDeferred" {
+			t.Fatalf("%v", w.events("d1"))
+		}
+		w.mu.Lock()
+		w.nodes = append(w.nodes, placement.Node{ID: "n2", MemoryMB: 300, CPUMillicores: 1000})
+		w.mu.Unlock()
+		w.reactor.NodesChanged()
+		synctest.Wait()
+		if w.last("d1") != "InstancesRescheduled" {
+			t.Fatalf("%v", w.events("d1"))
+		}
+		s, _ := w.fleet.Get("d1")
+		for _, i := range s.Instances {
+			if i.ID == old.ID {
+				continue
+			}
+			w.record("d1", &deploymentv1.ContainerStarted{ReleaseId: i.ReleaseID, InstanceId: i.ID, Attempt: 1})
+			w.record("d1", &deploymentv1.InstanceHealthy{ReleaseId: i.ReleaseID, InstanceId: i.ID, Attempt: 1})
+			if w.last("d1") != "InstanceHealthy" {
+				t.Fatalf("%v", w.events("d1"))
+			}
+			w.record("d1", &deploymentv1.RouteBound{ReleaseId: i.ReleaseID, InstanceIds: []string{i.ID}})
+		}
+		if w.last("d1") != "InstancesRetired" {
+			t.Fatalf("%v", w.events("d1"))
+		}
+	})
+}
+
+func TestARolloutEndsInTimeThoughTheLiveReleaseCannotMove(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := start(t, node)
+		w.create("d1", 900)
+		w.runs("d1")
+		w.trouble("n1", deployment.NodeLost)
+		s, _ := w.fleet.Get("d1")
+		next := proto.CloneOf(s.Latest)
+		next.Id, next.Number = "r2", 2
+		w.record("d1", &deploymentv1.RestartRequested{Release: next})
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if !slices.Contains(w.events("d1"), "ReleaseFailed") {
+			t.Fatalf("%v", w.events("d1"))
+		}
 	})
 }

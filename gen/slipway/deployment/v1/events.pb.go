@@ -592,8 +592,9 @@ func (x *DeploymentRequested) GetRelease() *Release {
 	return nil
 }
 
-// PlacementDeferred: no node has room; the deployment stays pending and is tried
-// again when capacity changes.
+// PlacementDeferred: no node has room; the deployment stays pending, or with an
+// instance on a node that cannot keep it, and is tried again when capacity changes.
+// An empty reason: no other node is needed any more.
 type PlacementDeferred struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ReleaseId     string                 `protobuf:"bytes,1,opt,name=release_id,json=releaseId,proto3" json:"release_id,omitempty"`
@@ -840,6 +841,141 @@ func (x *ReleaseFailed) GetOomKilled() bool {
 	return false
 }
 
+// InstancesRescheduled gives the live release new instances in place of some that
+// their node cannot keep: it is lost, or it is being drained.
+type InstancesRescheduled struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	ReleaseId string                 `protobuf:"bytes,1,opt,name=release_id,json=releaseId,proto3" json:"release_id,omitempty"`
+	// placements[n] stands in for replaced_instance_ids[n].
+	Placements []*Placement `protobuf:"bytes,2,rep,name=placements,proto3" json:"placements,omitempty"`
+	// replaced_instance_ids retire: at once when their node is lost or they were never
+	// healthy, else once the new ones are bound (InstancesRetired). Those beyond the
+	// placements have their stand-in already.
+	ReplacedInstanceIds []string `protobuf:"bytes,3,rep,name=replaced_instance_ids,json=replacedInstanceIds,proto3" json:"replaced_instance_ids,omitempty"`
+	NodeLost            bool     `protobuf:"varint,4,opt,name=node_lost,json=nodeLost,proto3" json:"node_lost,omitempty"`
+	Reason              string   `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
+}
+
+func (x *InstancesRescheduled) Reset() {
+	*x = InstancesRescheduled{}
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InstancesRescheduled) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InstancesRescheduled) ProtoMessage() {}
+
+func (x *InstancesRescheduled) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InstancesRescheduled.ProtoReflect.Descriptor instead.
+func (*InstancesRescheduled) Descriptor() ([]byte, []int) {
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *InstancesRescheduled) GetReleaseId() string {
+	if x != nil {
+		return x.ReleaseId
+	}
+	return ""
+}
+
+func (x *InstancesRescheduled) GetPlacements() []*Placement {
+	if x != nil {
+		return x.Placements
+	}
+	return nil
+}
+
+func (x *InstancesRescheduled) GetReplacedInstanceIds() []string {
+	if x != nil {
+		return x.ReplacedInstanceIds
+	}
+	return nil
+}
+
+func (x *InstancesRescheduled) GetNodeLost() bool {
+	if x != nil {
+		return x.NodeLost
+	}
+	return false
+}
+
+func (x *InstancesRescheduled) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// InstancesRetired: the instances that were replaced are to drain; new ones serve.
+type InstancesRetired struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReleaseId     string                 `protobuf:"bytes,1,opt,name=release_id,json=releaseId,proto3" json:"release_id,omitempty"`
+	InstanceIds   []string               `protobuf:"bytes,2,rep,name=instance_ids,json=instanceIds,proto3" json:"instance_ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InstancesRetired) Reset() {
+	*x = InstancesRetired{}
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InstancesRetired) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InstancesRetired) ProtoMessage() {}
+
+func (x *InstancesRetired) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InstancesRetired.ProtoReflect.Descriptor instead.
+func (*InstancesRetired) Descriptor() ([]byte, []int) {
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *InstancesRetired) GetReleaseId() string {
+	if x != nil {
+		return x.ReleaseId
+	}
+	return ""
+}
+
+func (x *InstancesRetired) GetInstanceIds() []string {
+	if x != nil {
+		return x.InstanceIds
+	}
+	return nil
+}
+
 type RestartRequested struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Release       *Release               `protobuf:"bytes,1,opt,name=release,proto3" json:"release,omitempty"`
@@ -850,7 +986,7 @@ type RestartRequested struct {
 
 func (x *RestartRequested) Reset() {
 	*x = RestartRequested{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[11]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -862,7 +998,7 @@ func (x *RestartRequested) String() string {
 func (*RestartRequested) ProtoMessage() {}
 
 func (x *RestartRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[11]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -875,7 +1011,7 @@ func (x *RestartRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartRequested.ProtoReflect.Descriptor instead.
 func (*RestartRequested) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{11}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RestartRequested) GetRelease() *Release {
@@ -901,7 +1037,7 @@ type StopRequested struct {
 
 func (x *StopRequested) Reset() {
 	*x = StopRequested{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[12]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -913,7 +1049,7 @@ func (x *StopRequested) String() string {
 func (*StopRequested) ProtoMessage() {}
 
 func (x *StopRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[12]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -926,7 +1062,7 @@ func (x *StopRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequested.ProtoReflect.Descriptor instead.
 func (*StopRequested) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{12}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *StopRequested) GetInitiatedBy() string {
@@ -945,7 +1081,7 @@ type DeploymentStopped struct {
 
 func (x *DeploymentStopped) Reset() {
 	*x = DeploymentStopped{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[13]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -957,7 +1093,7 @@ func (x *DeploymentStopped) String() string {
 func (*DeploymentStopped) ProtoMessage() {}
 
 func (x *DeploymentStopped) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[13]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -970,7 +1106,7 @@ func (x *DeploymentStopped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeploymentStopped.ProtoReflect.Descriptor instead.
 func (*DeploymentStopped) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{13}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DeploymentStopped) GetReason() string {
@@ -989,7 +1125,7 @@ type DestroyRequested struct {
 
 func (x *DestroyRequested) Reset() {
 	*x = DestroyRequested{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[14]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1001,7 +1137,7 @@ func (x *DestroyRequested) String() string {
 func (*DestroyRequested) ProtoMessage() {}
 
 func (x *DestroyRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[14]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1014,7 +1150,7 @@ func (x *DestroyRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DestroyRequested.ProtoReflect.Descriptor instead.
 func (*DestroyRequested) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{14}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DestroyRequested) GetInitiatedBy() string {
@@ -1033,7 +1169,7 @@ type DeploymentDestroyed struct {
 
 func (x *DeploymentDestroyed) Reset() {
 	*x = DeploymentDestroyed{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[15]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1045,7 +1181,7 @@ func (x *DeploymentDestroyed) String() string {
 func (*DeploymentDestroyed) ProtoMessage() {}
 
 func (x *DeploymentDestroyed) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[15]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1058,7 +1194,7 @@ func (x *DeploymentDestroyed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeploymentDestroyed.ProtoReflect.Descriptor instead.
 func (*DeploymentDestroyed) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{15}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DeploymentDestroyed) GetReason() string {
@@ -1083,7 +1219,7 @@ type ImagePulled struct {
 
 func (x *ImagePulled) Reset() {
 	*x = ImagePulled{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[16]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1095,7 +1231,7 @@ func (x *ImagePulled) String() string {
 func (*ImagePulled) ProtoMessage() {}
 
 func (x *ImagePulled) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[16]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1108,7 +1244,7 @@ func (x *ImagePulled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImagePulled.ProtoReflect.Descriptor instead.
 func (*ImagePulled) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{16}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ImagePulled) GetReleaseId() string {
@@ -1169,7 +1305,7 @@ type ImagePullFailed struct {
 
 func (x *ImagePullFailed) Reset() {
 	*x = ImagePullFailed{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[17]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1181,7 +1317,7 @@ func (x *ImagePullFailed) String() string {
 func (*ImagePullFailed) ProtoMessage() {}
 
 func (x *ImagePullFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[17]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1194,7 +1330,7 @@ func (x *ImagePullFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImagePullFailed.ProtoReflect.Descriptor instead.
 func (*ImagePullFailed) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{17}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ImagePullFailed) GetReleaseId() string {
@@ -1263,7 +1399,7 @@ type ContainerStarted struct {
 
 func (x *ContainerStarted) Reset() {
 	*x = ContainerStarted{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[18]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1275,7 +1411,7 @@ func (x *ContainerStarted) String() string {
 func (*ContainerStarted) ProtoMessage() {}
 
 func (x *ContainerStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[18]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1288,7 +1424,7 @@ func (x *ContainerStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerStarted.ProtoReflect.Descriptor instead.
 func (*ContainerStarted) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{18}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ContainerStarted) GetReleaseId() string {
@@ -1354,7 +1490,7 @@ type ContainerStartFailed struct {
 
 func (x *ContainerStartFailed) Reset() {
 	*x = ContainerStartFailed{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[19]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1366,7 +1502,7 @@ func (x *ContainerStartFailed) String() string {
 func (*ContainerStartFailed) ProtoMessage() {}
 
 func (x *ContainerStartFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[19]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1379,7 +1515,7 @@ func (x *ContainerStartFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerStartFailed.ProtoReflect.Descriptor instead.
 func (*ContainerStartFailed) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{19}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ContainerStartFailed) GetReleaseId() string {
@@ -1437,7 +1573,7 @@ type ContainerExited struct {
 
 func (x *ContainerExited) Reset() {
 	*x = ContainerExited{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[20]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1449,7 +1585,7 @@ func (x *ContainerExited) String() string {
 func (*ContainerExited) ProtoMessage() {}
 
 func (x *ContainerExited) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[20]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1462,7 +1598,7 @@ func (x *ContainerExited) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerExited.ProtoReflect.Descriptor instead.
 func (*ContainerExited) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{20}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ContainerExited) GetReleaseId() string {
@@ -1548,7 +1684,7 @@ type ContainerRemoved struct {
 
 func (x *ContainerRemoved) Reset() {
 	*x = ContainerRemoved{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[21]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1560,7 +1696,7 @@ func (x *ContainerRemoved) String() string {
 func (*ContainerRemoved) ProtoMessage() {}
 
 func (x *ContainerRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[21]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1573,7 +1709,7 @@ func (x *ContainerRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerRemoved.ProtoReflect.Descriptor instead.
 func (*ContainerRemoved) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{21}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ContainerRemoved) GetReleaseId() string {
@@ -1617,7 +1753,7 @@ type InstanceHealthy struct {
 
 func (x *InstanceHealthy) Reset() {
 	*x = InstanceHealthy{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[22]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1629,7 +1765,7 @@ func (x *InstanceHealthy) String() string {
 func (*InstanceHealthy) ProtoMessage() {}
 
 func (x *InstanceHealthy) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[22]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1642,7 +1778,7 @@ func (x *InstanceHealthy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceHealthy.ProtoReflect.Descriptor instead.
 func (*InstanceHealthy) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{22}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *InstanceHealthy) GetReleaseId() string {
@@ -1694,7 +1830,7 @@ type InstanceUnhealthy struct {
 
 func (x *InstanceUnhealthy) Reset() {
 	*x = InstanceUnhealthy{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[23]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1706,7 +1842,7 @@ func (x *InstanceUnhealthy) String() string {
 func (*InstanceUnhealthy) ProtoMessage() {}
 
 func (x *InstanceUnhealthy) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[23]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1719,7 +1855,7 @@ func (x *InstanceUnhealthy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceUnhealthy.ProtoReflect.Descriptor instead.
 func (*InstanceUnhealthy) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{23}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *InstanceUnhealthy) GetReleaseId() string {
@@ -1778,7 +1914,7 @@ type RouteBound struct {
 
 func (x *RouteBound) Reset() {
 	*x = RouteBound{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[24]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1790,7 +1926,7 @@ func (x *RouteBound) String() string {
 func (*RouteBound) ProtoMessage() {}
 
 func (x *RouteBound) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[24]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1803,7 +1939,7 @@ func (x *RouteBound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteBound.ProtoReflect.Descriptor instead.
 func (*RouteBound) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{24}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RouteBound) GetReleaseId() string {
@@ -1845,7 +1981,7 @@ type RouteRemoved struct {
 
 func (x *RouteRemoved) Reset() {
 	*x = RouteRemoved{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[25]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1857,7 +1993,7 @@ func (x *RouteRemoved) String() string {
 func (*RouteRemoved) ProtoMessage() {}
 
 func (x *RouteRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[25]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1870,7 +2006,7 @@ func (x *RouteRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteRemoved.ProtoReflect.Descriptor instead.
 func (*RouteRemoved) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{25}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RouteRemoved) GetHosts() []string {
@@ -1965,7 +2101,20 @@ const file_slipway_deployment_v1_events_proto_rawDesc = "" +
 	"\n" +
 	"oom_killed\x18\x06 \x01(\bR\toomKilledB\f\n" +
 	"\n" +
-	"_exit_code\"o\n" +
+	"_exit_code\"\xe0\x01\n" +
+	"\x14InstancesRescheduled\x12\x1d\n" +
+	"\n" +
+	"release_id\x18\x01 \x01(\tR\treleaseId\x12@\n" +
+	"\n" +
+	"placements\x18\x02 \x03(\v2 .slipway.deployment.v1.PlacementR\n" +
+	"placements\x122\n" +
+	"\x15replaced_instance_ids\x18\x03 \x03(\tR\x13replacedInstanceIds\x12\x1b\n" +
+	"\tnode_lost\x18\x04 \x01(\bR\bnodeLost\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\"T\n" +
+	"\x10InstancesRetired\x12\x1d\n" +
+	"\n" +
+	"release_id\x18\x01 \x01(\tR\treleaseId\x12!\n" +
+	"\finstance_ids\x18\x02 \x03(\tR\vinstanceIds\"o\n" +
 	"\x10RestartRequested\x128\n" +
 	"\arelease\x18\x01 \x01(\v2\x1e.slipway.deployment.v1.ReleaseR\arelease\x12!\n" +
 	"\finitiated_by\x18\x02 \x01(\tR\vinitiatedBy\"2\n" +
@@ -2081,7 +2230,7 @@ func file_slipway_deployment_v1_events_proto_rawDescGZIP() []byte {
 	return file_slipway_deployment_v1_events_proto_rawDescData
 }
 
-var file_slipway_deployment_v1_events_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_slipway_deployment_v1_events_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_slipway_deployment_v1_events_proto_goTypes = []any{
 	(*Tier)(nil),                  // 0: slipway.deployment.v1.Tier
 	(*SealedEnv)(nil),             // 1: slipway.deployment.v1.SealedEnv
@@ -2094,51 +2243,54 @@ var file_slipway_deployment_v1_events_proto_goTypes = []any{
 	(*DeploymentScheduled)(nil),   // 8: slipway.deployment.v1.DeploymentScheduled
 	(*DeploymentRunning)(nil),     // 9: slipway.deployment.v1.DeploymentRunning
 	(*ReleaseFailed)(nil),         // 10: slipway.deployment.v1.ReleaseFailed
-	(*RestartRequested)(nil),      // 11: slipway.deployment.v1.RestartRequested
-	(*StopRequested)(nil),         // 12: slipway.deployment.v1.StopRequested
-	(*DeploymentStopped)(nil),     // 13: slipway.deployment.v1.DeploymentStopped
-	(*DestroyRequested)(nil),      // 14: slipway.deployment.v1.DestroyRequested
-	(*DeploymentDestroyed)(nil),   // 15: slipway.deployment.v1.DeploymentDestroyed
-	(*ImagePulled)(nil),           // 16: slipway.deployment.v1.ImagePulled
-	(*ImagePullFailed)(nil),       // 17: slipway.deployment.v1.ImagePullFailed
-	(*ContainerStarted)(nil),      // 18: slipway.deployment.v1.ContainerStarted
-	(*ContainerStartFailed)(nil),  // 19: slipway.deployment.v1.ContainerStartFailed
-	(*ContainerExited)(nil),       // 20: slipway.deployment.v1.ContainerExited
-	(*ContainerRemoved)(nil),      // 21: slipway.deployment.v1.ContainerRemoved
-	(*InstanceHealthy)(nil),       // 22: slipway.deployment.v1.InstanceHealthy
-	(*InstanceUnhealthy)(nil),     // 23: slipway.deployment.v1.InstanceUnhealthy
-	(*RouteBound)(nil),            // 24: slipway.deployment.v1.RouteBound
-	(*RouteRemoved)(nil),          // 25: slipway.deployment.v1.RouteRemoved
-	(*durationpb.Duration)(nil),   // 26: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 27: google.protobuf.Timestamp
+	(*InstancesRescheduled)(nil),  // 11: slipway.deployment.v1.InstancesRescheduled
+	(*InstancesRetired)(nil),      // 12: slipway.deployment.v1.InstancesRetired
+	(*RestartRequested)(nil),      // 13: slipway.deployment.v1.RestartRequested
+	(*StopRequested)(nil),         // 14: slipway.deployment.v1.StopRequested
+	(*DeploymentStopped)(nil),     // 15: slipway.deployment.v1.DeploymentStopped
+	(*DestroyRequested)(nil),      // 16: slipway.deployment.v1.DestroyRequested
+	(*DeploymentDestroyed)(nil),   // 17: slipway.deployment.v1.DeploymentDestroyed
+	(*ImagePulled)(nil),           // 18: slipway.deployment.v1.ImagePulled
+	(*ImagePullFailed)(nil),       // 19: slipway.deployment.v1.ImagePullFailed
+	(*ContainerStarted)(nil),      // 20: slipway.deployment.v1.ContainerStarted
+	(*ContainerStartFailed)(nil),  // 21: slipway.deployment.v1.ContainerStartFailed
+	(*ContainerExited)(nil),       // 22: slipway.deployment.v1.ContainerExited
+	(*ContainerRemoved)(nil),      // 23: slipway.deployment.v1.ContainerRemoved
+	(*InstanceHealthy)(nil),       // 24: slipway.deployment.v1.InstanceHealthy
+	(*InstanceUnhealthy)(nil),     // 25: slipway.deployment.v1.InstanceUnhealthy
+	(*RouteBound)(nil),            // 26: slipway.deployment.v1.RouteBound
+	(*RouteRemoved)(nil),          // 27: slipway.deployment.v1.RouteRemoved
+	(*durationpb.Duration)(nil),   // 28: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 29: google.protobuf.Timestamp
 }
 var file_slipway_deployment_v1_events_proto_depIdxs = []int32{
-	26, // 0: slipway.deployment.v1.HealthCheck.interval:type_name -> google.protobuf.Duration
-	26, // 1: slipway.deployment.v1.HealthCheck.timeout:type_name -> google.protobuf.Duration
-	26, // 2: slipway.deployment.v1.Deadlines.placement:type_name -> google.protobuf.Duration
-	26, // 3: slipway.deployment.v1.Deadlines.start:type_name -> google.protobuf.Duration
-	26, // 4: slipway.deployment.v1.Deadlines.healthy:type_name -> google.protobuf.Duration
-	26, // 5: slipway.deployment.v1.Deadlines.stop:type_name -> google.protobuf.Duration
-	26, // 6: slipway.deployment.v1.Deadlines.drain:type_name -> google.protobuf.Duration
-	26, // 7: slipway.deployment.v1.Deadlines.grace:type_name -> google.protobuf.Duration
+	28, // 0: slipway.deployment.v1.HealthCheck.interval:type_name -> google.protobuf.Duration
+	28, // 1: slipway.deployment.v1.HealthCheck.timeout:type_name -> google.protobuf.Duration
+	28, // 2: slipway.deployment.v1.Deadlines.placement:type_name -> google.protobuf.Duration
+	28, // 3: slipway.deployment.v1.Deadlines.start:type_name -> google.protobuf.Duration
+	28, // 4: slipway.deployment.v1.Deadlines.healthy:type_name -> google.protobuf.Duration
+	28, // 5: slipway.deployment.v1.Deadlines.stop:type_name -> google.protobuf.Duration
+	28, // 6: slipway.deployment.v1.Deadlines.drain:type_name -> google.protobuf.Duration
+	28, // 7: slipway.deployment.v1.Deadlines.grace:type_name -> google.protobuf.Duration
 	1,  // 8: slipway.deployment.v1.Release.env:type_name -> slipway.deployment.v1.SealedEnv
 	2,  // 9: slipway.deployment.v1.Release.health_check:type_name -> slipway.deployment.v1.HealthCheck
 	3,  // 10: slipway.deployment.v1.Release.deadlines:type_name -> slipway.deployment.v1.Deadlines
 	0,  // 11: slipway.deployment.v1.DeploymentRequested.tier:type_name -> slipway.deployment.v1.Tier
 	4,  // 12: slipway.deployment.v1.DeploymentRequested.release:type_name -> slipway.deployment.v1.Release
 	5,  // 13: slipway.deployment.v1.DeploymentScheduled.placements:type_name -> slipway.deployment.v1.Placement
-	4,  // 14: slipway.deployment.v1.RestartRequested.release:type_name -> slipway.deployment.v1.Release
-	26, // 15: slipway.deployment.v1.ImagePulled.took:type_name -> google.protobuf.Duration
-	27, // 16: slipway.deployment.v1.ContainerStarted.started_at:type_name -> google.protobuf.Timestamp
-	27, // 17: slipway.deployment.v1.ContainerExited.exited_at:type_name -> google.protobuf.Timestamp
-	27, // 18: slipway.deployment.v1.ContainerExited.restart_at:type_name -> google.protobuf.Timestamp
-	27, // 19: slipway.deployment.v1.InstanceHealthy.checked_at:type_name -> google.protobuf.Timestamp
-	27, // 20: slipway.deployment.v1.InstanceUnhealthy.checked_at:type_name -> google.protobuf.Timestamp
-	21, // [21:21] is the sub-list for method output_type
-	21, // [21:21] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	5,  // 14: slipway.deployment.v1.InstancesRescheduled.placements:type_name -> slipway.deployment.v1.Placement
+	4,  // 15: slipway.deployment.v1.RestartRequested.release:type_name -> slipway.deployment.v1.Release
+	28, // 16: slipway.deployment.v1.ImagePulled.took:type_name -> google.protobuf.Duration
+	29, // 17: slipway.deployment.v1.ContainerStarted.started_at:type_name -> google.protobuf.Timestamp
+	29, // 18: slipway.deployment.v1.ContainerExited.exited_at:type_name -> google.protobuf.Timestamp
+	29, // 19: slipway.deployment.v1.ContainerExited.restart_at:type_name -> google.protobuf.Timestamp
+	29, // 20: slipway.deployment.v1.InstanceHealthy.checked_at:type_name -> google.protobuf.Timestamp
+	29, // 21: slipway.deployment.v1.InstanceUnhealthy.checked_at:type_name -> google.protobuf.Timestamp
+	22, // [22:22] is the sub-list for method output_type
+	22, // [22:22] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_slipway_deployment_v1_events_proto_init() }
@@ -2153,7 +2305,7 @@ func file_slipway_deployment_v1_events_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_slipway_deployment_v1_events_proto_rawDesc), len(file_slipway_deployment_v1_events_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   26,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -148,6 +148,52 @@ func (x *AccessTokenReplaced) GetTokenSha256() []byte {
 	return nil
 }
 
+// ScopesGranted lets the operator's access token do more.
+type ScopesGranted struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// scopes are those that are new.
+	Scopes        []string `protobuf:"bytes,1,rep,name=scopes,proto3" json:"scopes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScopesGranted) Reset() {
+	*x = ScopesGranted{}
+	mi := &file_slipway_identity_v1_events_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScopesGranted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScopesGranted) ProtoMessage() {}
+
+func (x *ScopesGranted) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_identity_v1_events_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScopesGranted.ProtoReflect.Descriptor instead.
+func (*ScopesGranted) Descriptor() ([]byte, []int) {
+	return file_slipway_identity_v1_events_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ScopesGranted) GetScopes() []string {
+	if x != nil {
+		return x.Scopes
+	}
+	return nil
+}
+
 var File_slipway_identity_v1_events_proto protoreflect.FileDescriptor
 
 const file_slipway_identity_v1_events_proto_rawDesc = "" +
@@ -161,7 +207,9 @@ const file_slipway_identity_v1_events_proto_rawDesc = "" +
 	"\ftoken_sha256\x18\x04 \x01(\fR\vtokenSha256\x12\x16\n" +
 	"\x06scopes\x18\x05 \x03(\tR\x06scopes\"8\n" +
 	"\x13AccessTokenReplaced\x12!\n" +
-	"\ftoken_sha256\x18\x01 \x01(\fR\vtokenSha256BDZBgithub.com/slipway-paas/slipway/gen/slipway/identity/v1;identityv1b\x06proto3"
+	"\ftoken_sha256\x18\x01 \x01(\fR\vtokenSha256\"'\n" +
+	"\rScopesGranted\x12\x16\n" +
+	"\x06scopes\x18\x01 \x03(\tR\x06scopesBDZBgithub.com/slipway-paas/slipway/gen/slipway/identity/v1;identityv1b\x06proto3"
 
 var (
 	file_slipway_identity_v1_events_proto_rawDescOnce sync.Once
@@ -175,10 +223,11 @@ func file_slipway_identity_v1_events_proto_rawDescGZIP() []byte {
 	return file_slipway_identity_v1_events_proto_rawDescData
 }
 
-var file_slipway_identity_v1_events_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_slipway_identity_v1_events_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_slipway_identity_v1_events_proto_goTypes = []any{
 	(*OperatorBootstrapped)(nil), // 0: slipway.identity.v1.OperatorBootstrapped
 	(*AccessTokenReplaced)(nil),  // 1: slipway.identity.v1.AccessTokenReplaced
+	(*ScopesGranted)(nil),        // 2: slipway.identity.v1.ScopesGranted
 }
 var file_slipway_identity_v1_events_proto_depIdxs = []int32{
 	0, // [0:0] is the sub-list for method output_type
@@ -199,7 +248,7 @@ func file_slipway_identity_v1_events_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_slipway_identity_v1_events_proto_rawDesc), len(file_slipway_identity_v1_events_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -4,6 +4,7 @@ package main
 import (
 	"context"
 
+	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
 	billingv1 "github.com/slipway-paas/slipway/gen/slipway/billing/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	schedulerv1 "github.com/slipway-paas/slipway/gen/slipway/scheduler/v1"
@@ -56,6 +57,7 @@ func main() {
 		watch := peers.New(checks)
 		s, err := gateway.New(gateway.Config{Listen: c.Listen}, gateway.Deps{
 			Scheduler: schedulerv1.NewSchedulerServiceClient(scheduler),
+			Admin:     adminv1.NewAdminServiceClient(scheduler),
 			Tiers:     billingv1.NewTierServiceClient(billing),
 			Identity:  identityv1.NewIdentityServiceClient(identity),
 			Store:     events, Probes: probes.NewJetStream(js, p.Log), Services: watch.Services,

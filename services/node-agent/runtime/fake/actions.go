@@ -79,7 +79,7 @@ func (r *Runtime) Create(ctx context.Context, spec runtime.Spec) (string, error)
 		labels = map[string]string{}
 	}
 	labels[runtime.LabelOwner] = r.owner
-	c := &container{owner: r.owner, spec: spec, Container: runtime.Container{
+	c := &container{owner: r.owner, serial: m.serial, spec: spec, Container: runtime.Container{
 		ID: fmt.Sprintf("container-%04d", m.serial), Name: spec.Name, ImageID: spec.Image,
 		State: runtime.StateCreated, Labels: labels,
 	}}

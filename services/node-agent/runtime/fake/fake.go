@@ -53,6 +53,7 @@ var ErrInjected = errors.New("injected fault")
 type container struct {
 	runtime.Container
 	owner  string
+	serial int
 	spec   runtime.Spec
 	output []string
 	ended  chan struct{}
@@ -171,7 +172,7 @@ func (m *Machine) drop(c *container) {
 
 func (m *Machine) begin(c *container) {
 	c.State, c.StartedAt = runtime.StateRunning, time.Now()
-	c.Address = fmt.Sprintf("10.0.%d.%d:%d", m.serial/250, m.serial%250+1, c.spec.Port)
+	c.Address = fmt.Sprintf("10.0.%d.%d:%d", c.serial/250, c.serial%250+1, c.spec.Port)
 	c.ended = make(chan struct{})
 	c.output = append(c.output, "listening")
 	m.emit(runtime.EventStarted, c)

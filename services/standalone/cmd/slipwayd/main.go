@@ -1,6 +1,7 @@
 // Command slipwayd is the whole platform in one process. `slipwayd purge` removes a
 // data directory with the containers and networks that belong to it; `slipwayd ground`
-// runs only NATS and PostgreSQL, for services that are processes of their own.
+// runs only NATS and PostgreSQL, for services that are processes of their own;
+// `slipwayd nats-users` prints what a NATS server of one's own must know of the roles.
 package main
 
 import (
@@ -81,6 +82,14 @@ func command(args []string) (action, []string) {
 	case "ground":
 		return func(ctx context.Context, c standalone.Config, o *observe.Observer) error {
 			return standalone.Ground(ctx, c, standalone.Options{Version: version, Observer: o})
+		}, args[1:]
+	case "nats-users":
+		return func(_ context.Context, c standalone.Config, _ *observe.Observer) error {
+			users, err := standalone.NATSUsers(c)
+			if err == nil {
+				_, err = fmt.Print(users)
+			}
+			return err
 		}, args[1:]
 	default:
 		return serve, args

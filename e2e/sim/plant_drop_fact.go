@@ -1,0 +1,5 @@
+//go:build plant_drop_fact
+
+package sim
+
+const planted = plantDropFact

@@ -1,0 +1,5 @@
+//go:build plant_edge_ack_early
+
+package sim
+
+const planted = plantEdgeAckEarly

@@ -1,0 +1,5 @@
+//go:build plant_forget_claim
+
+package sim
+
+const planted = plantForgetClaim

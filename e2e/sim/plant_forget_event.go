@@ -1,0 +1,5 @@
+//go:build plant_forget_event
+
+package sim
+
+const planted = plantForgetEvent

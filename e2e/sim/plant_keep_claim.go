@@ -1,0 +1,5 @@
+//go:build plant_keep_claim
+
+package sim
+
+const planted = plantKeepClaim

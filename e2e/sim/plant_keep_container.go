@@ -1,0 +1,5 @@
+//go:build plant_keep_container
+
+package sim
+
+const planted = plantKeepContainer

@@ -1,0 +1,5 @@
+//go:build plant_keep_key
+
+package sim
+
+const planted = plantKeepKey

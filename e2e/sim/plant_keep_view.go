@@ -1,0 +1,5 @@
+//go:build plant_keep_view
+
+package sim
+
+const planted = plantKeepView

@@ -1,0 +1,5 @@
+//go:build plant_late_deadline
+
+package sim
+
+const planted = plantLateDeadline

@@ -1,0 +1,5 @@
+//go:build plant_overbook
+
+package sim
+
+const planted = plantOverbook

@@ -1,0 +1,5 @@
+//go:build plant_retire_early
+
+package sim
+
+const planted = plantRetireEarly

@@ -1,0 +1,5 @@
+//go:build plant_skip_occ
+
+package sim
+
+const planted = plantSkipOCC

@@ -1,0 +1,8 @@
+package backup
+
+// For tests of what only happens in a short moment.
+var (
+	ReadKeys = readKeys
+	LateKeys = lateKeys
+	PutKeys  = putKeys
+)

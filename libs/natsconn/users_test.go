@@ -1,0 +1,42 @@
+package natsconn_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/slipway-paas/slipway/libs/natsconn"
+)
+
+func TestAServerOfYourOwnLetsEachRoleDoWhatTheEmbeddedOneDoes(t *testing.T) {
+	t.Parallel()
+	keys, err := natsconn.EnsureKeys(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "users.conf")
+	if err := os.WriteFile(file, []byte(keys.Users()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	options, err := server.ProcessConfigFile(file)
+	if err != nil {
+		t.Fatalf("the server does not understand it: %v\n%s", err, keys.Users())
+	}
+	if len(options.Nkeys) != 3 {
+		t.Fatalf("%d users, want platform, node and edge", len(options.Nkeys))
+	}
+	limited := 0
+	for _, user := range options.Nkeys {
+		if p := user.Permissions; p != nil {
+			limited++
+			if len(p.Publish.Allow) == 0 || len(p.Subscribe.Allow) == 0 {
+				t.Errorf("%s may do nothing: %+v", user.Nkey, p)
+			}
+		}
+	}
+	if limited != 2 {
+		t.Errorf("%d users are limited, want node and edge", limited)
+	}
+}
