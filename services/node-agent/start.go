@@ -247,7 +247,7 @@ func (s *Service) startFailed(ctx context.Context, i *instance, want *nodev1.Des
 	s.deps.Log.WarnContext(ctx, "an instance could not be started", "instance", i.id, "attempt", who.attempt, "error", cause)
 	if err := s.record(ctx, who, attemptKey(who), &deploymentv1.ContainerStartFailed{
 		ReleaseId: who.release, InstanceId: who.instance, NodeId: s.cfg.NodeID,
-		Reason: cause.Error(), Attempt: uint32(who.attempt),
+		Reason: redact(cause.Error(), 0, secretsOf(m.env)), Attempt: uint32(who.attempt),
 	}); err != nil {
 		return 0, err
 	}

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -55,7 +54,7 @@ type container struct {
 	owner  string
 	serial int
 	spec   runtime.Spec
-	output []string
+	output strings.Builder
 	ended  chan struct{}
 	timer  *time.Timer
 }
@@ -91,6 +90,15 @@ func (m *Machine) Crash(id string, code int) {
 	defer m.mu.Unlock()
 	if c := m.containers[id]; c != nil {
 		m.end(c, code, false)
+	}
+}
+
+// Say has a container write text.
+func (m *Machine) Say(id, text string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if c := m.containers[id]; c != nil {
+		c.output.WriteString(text)
 	}
 }
 
@@ -174,7 +182,7 @@ func (m *Machine) begin(c *container) {
 	c.State, c.StartedAt = runtime.StateRunning, time.Now()
 	c.Address = fmt.Sprintf("10.0.%d.%d:%d", c.serial/250, c.serial%250+1, c.spec.Port)
 	c.ended = make(chan struct{})
-	c.output = append(c.output, "listening")
+	c.output.WriteString("listening\n")
 	m.emit(runtime.EventStarted, c)
 	later := func(after time.Duration, code int, oom bool) {
 		c.timer = time.AfterFunc(after, func() {
@@ -187,7 +195,7 @@ func (m *Machine) begin(c *container) {
 	case "exit":
 		lines, _ := strconv.Atoi(c.spec.Env["LINES"])
 		for i := range lines {
-			c.output = append(c.output, fmt.Sprintf("line %d", i+1))
+			fmt.Fprintf(&c.output, "line %d\n", i+1)
 		}
 		code, _ := strconv.Atoi(c.spec.Env["CODE"])
 		after, _ := time.ParseDuration(c.spec.Env["AFTER"])
@@ -291,14 +299,14 @@ func (r *Runtime) Events(ctx context.Context) (<-chan runtime.Event, error) {
 }
 
 // Tail implements runtime.Runtime.
-func (r *Runtime) Tail(ctx context.Context, id string, n, maxBytes int) ([]string, error) {
+func (r *Runtime) Tail(ctx context.Context, id string, maxBytes int) (runtime.Output, error) {
 	if err := r.enter(ctx, nil); err != nil {
-		return nil, err
+		return runtime.Output{}, err
 	}
 	defer r.machine.mu.Unlock()
 	c, err := r.find(id)
 	if err != nil {
-		return nil, err
+		return runtime.Output{}, err
 	}
-	return runtime.LastLines(strings.Join(slices.Clone(c.output), "\n"), n, maxBytes), nil
+	return runtime.End(c.output.String(), maxBytes), nil
 }

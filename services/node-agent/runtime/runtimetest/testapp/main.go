@@ -3,7 +3,7 @@
 //
 //	serve   (default) answer until SIGTERM, then end with 0
 //	stubborn  answer, and ignore SIGTERM
-//	exit    print LINES lines, then end with CODE
+//	exit    print LINES lines, TEXT FILL times, ERROR to standard error, then LAST, and end with CODE
 //	oom     use more and more memory
 package main
 
@@ -30,6 +30,10 @@ func main() {
 		for i := range lines {
 			fmt.Printf("line %d\n", i+1)
 		}
+		fill, _ := strconv.Atoi(os.Getenv("FILL"))
+		fmt.Print(strings.Repeat(os.Getenv("TEXT"), fill))
+		fmt.Fprint(os.Stderr, os.Getenv("ERROR"))
+		fmt.Print(os.Getenv("LAST"))
 		code, _ := strconv.Atoi(os.Getenv("CODE"))
 		os.Exit(code)
 	case "oom":
