@@ -294,6 +294,9 @@ func (s *Service) sayStarted(ctx context.Context, i *instance, want *nodev1.Desi
 	if i.memory.started == c.ID {
 		return nil
 	}
+	if c.Address == "" {
+		return fmt.Errorf("container %s runs, but at no address that this node gave it: remove it and it is made anew", c.ID)
+	}
 	if err := s.record(ctx, who, attemptKey(who), &deploymentv1.ContainerStarted{
 		ReleaseId: who.release, InstanceId: who.instance, NodeId: s.cfg.NodeID, ContainerId: c.ID,
 		Address: c.Address, StartedAt: timestamp(c.StartedAt), Attempt: uint32(who.attempt),

@@ -37,6 +37,8 @@ type Namespaces interface {
 	// Retain destroys every leased namespace of the pool that is not named and was
 	// leased before the given time.
 	Retain(names map[string]bool, before time.Time)
+	// Check fails when the pool cannot have leased that namespace with that address.
+	Check(name, ip string) error
 }
 
 // Config says where an agent's Podman lives.
