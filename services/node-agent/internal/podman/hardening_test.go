@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -103,6 +104,13 @@ func TestAContainerMayDoLittle(t *testing.T) {
 	}
 	if resolv := page(t, a, "/resolv"); !strings.Contains(resolv, "nameserver") {
 		t.Errorf("resolv.conf = %q", resolv)
+	}
+	for line := range strings.Lines(page(t, a, "/hosts")) {
+		if names := strings.Fields(line); len(names) > 1 && slices.ContainsFunc(names[1:], func(name string) bool {
+			return name != "localhost" && name != "hardened" && !strings.HasPrefix(a.id, name)
+		}) {
+			t.Errorf("the container is told of the machine's names: %q", line)
+		}
 	}
 	for file, want := range m.limitFiles(t, a) {
 		text, err := os.ReadFile(file)

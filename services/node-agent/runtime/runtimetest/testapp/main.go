@@ -44,6 +44,7 @@ func main() {
 	mux.HandleFunc("/status", show("/proc/self/status"))
 	mux.HandleFunc("/limits", show("/proc/self/limits"))
 	mux.HandleFunc("/resolv", show("/etc/resolv.conf"))
+	mux.HandleFunc("/hosts", show("/etc/hosts"))
 	mux.HandleFunc("/env", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, strings.Join(os.Environ(), "\n"))
 	})
