@@ -42,9 +42,13 @@ func (p *Podman) List(ctx context.Context) (_ []runtime.Container, err error) {
 		if len(c.Names) > 0 {
 			name = c.Names[0]
 		}
-		list = append(list, runtime.Container{
-			ID: c.ID, Name: name, ImageID: c.ImageID, State: stateOf(c.State), Labels: c.Labels,
-		})
+		state := stateOf(c.State)
+		if state == runtime.StateRunning && !runs(c.Pid, time.Unix(c.StartedAt, 0)) {
+			if now, err := p.inspect(ctx, c.ID); err == nil {
+				state = now.State
+			}
+		}
+		list = append(list, runtime.Container{ID: c.ID, Name: name, ImageID: c.ImageID, State: state, Labels: c.Labels})
 	}
 	p.remember(ours, before)
 	return list, nil
@@ -140,6 +144,17 @@ func (p *Podman) inspect(ctx context.Context, id string) (runtime.Container, err
 		ID: data.ID, Name: data.Name, ImageID: data.Image, Labels: data.Config.Labels,
 		State: stateOf(data.State.Status), ExitCode: int(data.State.ExitCode),
 		StartedAt: data.State.StartedAt, FinishedAt: data.State.FinishedAt, OOMKilled: data.State.OOMKilled,
+	}
+	if c.State == runtime.StateRunning && unreported(data.State, c.ID) {
+		killed, err := stillUnreported(ctx, c.ID)
+		if err != nil {
+			return runtime.Container{}, err
+		}
+		if !killed { // the end was reported meanwhile
+			return p.inspect(ctx, c.ID)
+		}
+		p.log.WarnContext(ctx, "a container and its monitor were killed, and Podman does not know", "container", c.ID)
+		c.State, c.ExitCode, c.FinishedAt = runtime.StateExited, exitKilled, time.Now()
 	}
 	if c.State == runtime.StateRunning {
 		c.Address = p.addressOf(ctx, data)
@@ -312,7 +327,12 @@ func (p *Podman) remove(ctx context.Context, id string) error {
 		return ignoreGone(err)
 	}
 	yes, now := true, uint(0)
-	_, err := containers.Remove(ctx, id, &containers.RemoveOptions{Force: &yes, Ignore: &yes, Volumes: &yes, Timeout: &now})
+	options := &containers.RemoveOptions{Force: &yes, Ignore: &yes, Volumes: &yes, Timeout: &now}
+	_, err := containers.Remove(ctx, id, options)
+	if err != nil && ctx.Err() == nil {
+		// Podman learns that a container was killed behind its back by failing to stop it.
+		_, err = containers.Remove(ctx, id, options)
+	}
 	if err != nil && !errors.Is(notFound(err), runtime.ErrNotFound) {
 		return err
 	}
