@@ -12,6 +12,7 @@ import (
 	"github.com/slipway-paas/slipway/libs/datadir"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/billing/tier"
+	nodeagent "github.com/slipway-paas/slipway/services/node-agent"
 	"github.com/slipway-paas/slipway/services/scheduler"
 )
 
@@ -47,6 +48,8 @@ type Node struct {
 	MemoryMB      int    `koanf:"memory-mb" usage:"memory for apps in MB; all but 512 when 0"`
 	CPUMillicores int    `koanf:"cpu-millicores" usage:"CPU for apps in thousandths of a core; all when 0"`
 	NamespacePool int    `koanf:"namespace-pool" default:"8" usage:"network namespaces kept ready for new containers; -1 uses Podman's own bridge"`
+	// PruneImagesAfter is as in node.Config.
+	PruneImagesAfter time.Duration `koanf:"prune-images-after" default:"30m" usage:"how long an image stays that nothing needs any more, 10s or longer"`
 }
 
 // DefaultConfig is what holds where nothing else is said.
@@ -83,6 +86,9 @@ func (c Config) Validate() error {
 	}
 	if c.Node.MemoryMB < 0 || c.Node.CPUMillicores < 0 {
 		errs = append(errs, errors.New("--node-memory-mb, --node-cpu-millicores: must not be negative"))
+	}
+	if c.Node.PruneImagesAfter < nodeagent.MinPruneAfter {
+		errs = append(errs, fmt.Errorf("--node-prune-images-after: %v is too short; use %v or longer, e.g. 30m", c.Node.PruneImagesAfter, nodeagent.MinPruneAfter))
 	}
 	if !subjects.ValidToken(c.Node.ID) {
 		errs = append(errs, fmt.Errorf("--node-id: %q must be 1 to 128 letters, digits, hyphens or underscores", c.Node.ID))

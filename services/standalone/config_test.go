@@ -77,6 +77,9 @@ func TestWrongSettingsAreRefusedWithTheReason(t *testing.T) {
 		"unknown key \"listne\"":                            {yaml: "listne: x"},
 		"--rollout-grace":                                   {args: []string{"--rollout-grace", "soon"}},
 		"--node-id":                                         {args: []string{"--node-id", "a.b"}},
+		"--node-prune-images-after: 1s is too short":        {yaml: "node: {prune-images-after: 1s}"},
+		"--node-prune-images-after: -1h0m0s is too short":   {args: []string{"--node-prune-images-after", "-1h"}},
+		"--node-prune-images-after":                         {args: []string{"--node-prune-images-after", "never"}},
 	} {
 		if _, err := load(t, c.yaml, c.args...); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v %s: got %v, want %s", c.args, c.yaml, err, want)
