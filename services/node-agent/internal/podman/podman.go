@@ -169,7 +169,10 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Podman, error) {
 func (p *Podman) Close() { p.service.close() }
 
 func connect(ctx context.Context, socket string) (context.Context, error) {
-	connection, err := bindings.NewConnection(context.WithoutCancel(ctx), "unix://"+socket)
+	// The bound is the first request's; what is kept of the context are its values.
+	ctx, cancel := context.WithTimeout(ctx, serviceStartTimeout)
+	defer cancel()
+	connection, err := bindings.NewConnection(ctx, "unix://"+socket)
 	if err != nil {
 		return nil, fmt.Errorf("podman: connect to its service: %w", err)
 	}

@@ -40,6 +40,9 @@ type Faults struct {
 	RegistryDown bool
 	// Down makes every call fail, as when Podman's service is dead.
 	Down bool
+	// Hangs makes every call wait for the end of its context, as when Podman's service
+	// takes requests and never answers.
+	Hangs bool
 	// PullDelay is how long each pull takes.
 	PullDelay time.Duration
 	// FailPulls, FailCreates and FailStarts are how many of the next calls fail.
@@ -219,6 +222,11 @@ func (r *Runtime) enter(ctx context.Context, fault *int) error {
 		return err
 	}
 	r.machine.mu.Lock()
+	if r.machine.faults.Hangs {
+		r.machine.mu.Unlock()
+		<-ctx.Done()
+		return ctx.Err()
+	}
 	if r.machine.faults.Down {
 		r.machine.mu.Unlock()
 		return ErrInjected
