@@ -16,20 +16,19 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// refusal is how long a connection is tried that must not come about.
-const refusal = time.Second
+const (
+	// refusal is how long a connection is tried that must not come about, arrival one that
+	// must: the first packets may meet a link that is just coming up.
+	refusal = time.Second
+	arrival = 10 * time.Second
+)
 
-// reaches says whether a connection from that namespace comes about.
-func reaches(t *testing.T, namespace, network, address string) bool {
-	t.Helper()
-	return dial(t, namespace, network, address) == nil
-}
-
-func dial(t *testing.T, namespace, network, address string) (err error) {
+// dial tries a connection from that namespace.
+func dial(t *testing.T, namespace, network, address string, within time.Duration) (err error) {
 	t.Helper()
 	in(t, namespace, func() error {
 		var conn net.Conn
-		if conn, err = net.DialTimeout(network, address, refusal); err == nil {
+		if conn, err = net.DialTimeout(network, address, within); err == nil {
 			conn.Close()
 		}
 		return nil
@@ -101,10 +100,10 @@ func TestContainersHaveNoIPv6AndReachTheMachineOverNone(t *testing.T) {
 	if err != nil || len(addresses) != 0 {
 		t.Errorf("the bridge has %v, %v: what listens on all addresses is reached there", addresses, err)
 	}
-	if at := inside(t, l.Name, linkLocalOf(bridge.Attrs().HardwareAddr), everywhere(t)); reaches(t, l.Name, "tcp6", at) {
+	if at := inside(t, l.Name, linkLocalOf(bridge.Attrs().HardwareAddr), everywhere(t)); dial(t, l.Name, "tcp6", at, refusal) == nil {
 		t.Errorf("a container reaches the machine at %s", at)
 	}
-	if at := outer.at(outer.address); !reaches(t, l.Name, "tcp4", at) {
+	if at := outer.at(outer.address); dial(t, l.Name, "tcp4", at, arrival) != nil {
 		t.Errorf("a container does not reach the outside at %s", at)
 	}
 }
@@ -116,42 +115,41 @@ func TestTheFirewallDropsIPv6ThatIsOnNevertheless(t *testing.T) {
 	defer destroy(t, p)
 	l := lease(t, p)
 	name := p.bridge.Attrs().Name
-	turnOn := func(device string) netip.Addr {
-		t.Helper()
+	turnOn := func(device string) error {
 		for _, setting := range []string{"accept_dad", "disable_ipv6"} {
 			if err := os.WriteFile(filepath.Join(ipv6Settings, device, setting), []byte("0"), 0o644); err != nil {
-				t.Fatal(err)
+				return err
 			}
 		}
-		link, err := net.InterfaceByName(device)
+		return nil
+	}
+	if err := turnOn(name); err != nil {
+		t.Fatal(err)
+	}
+	in(t, l.Name, func() error { return errors.Join(turnOn("all"), turnOn("eth0")) })
+	port := everywhere(t)
+	deadline := time.Now().Add(10 * time.Second)
+	var machine netip.Addr
+	for !machine.IsValid() { // until the machine reaches itself there
+		addresses, err := netlink.AddrList(p.bridge, netlink.FAMILY_V6)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return linkLocalOf(link.HardwareAddr)
-	}
-	machine := turnOn(name)
-	in(t, l.Name, func() error {
-		if err := os.WriteFile(filepath.Join(ipv6Settings, "all", "disable_ipv6"), []byte("0"), 0o644); err != nil {
-			return err
-		}
-		turnOn("eth0")
-		return nil
-	})
-	port := everywhere(t)
-	deadline := time.Now().Add(10 * time.Second)
-	for { // the machine reaches itself there
-		conn, err := net.DialTimeout("tcp6", fmt.Sprintf("[%s%%%s]:%d", machine, name, port), refusal)
-		if err == nil {
-			conn.Close()
-			break
+		for _, a := range addresses {
+			own, _ := netip.AddrFromSlice(a.IP)
+			conn, err := net.DialTimeout("tcp6", fmt.Sprintf("[%s%%%d]:%d", own, p.bridge.Attrs().Index, port), refusal)
+			if err == nil {
+				conn.Close()
+				machine = own
+			}
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("the machine does not answer at its own address: %v", err)
+			t.Fatalf("the machine does not answer at its own addresses %v", addresses)
 		}
 	}
 	at := inside(t, l.Name, machine, port)
 	for {
-		switch err := dial(t, l.Name, "tcp6", at); {
+		switch err := dial(t, l.Name, "tcp6", at, refusal); {
 		case err == nil:
 			t.Fatalf("a container reaches the machine at %s", at)
 		case errors.Is(err, context.DeadlineExceeded):
@@ -171,10 +169,10 @@ func TestTheMetadataServiceIsNotReached(t *testing.T) {
 	metadata := netip.MustParseAddr("169.254.169.254")
 	outer.answersAt(t, metadata, p.Subnet())
 
-	if at := outer.at(metadata); reaches(t, l.Name, "tcp4", at) {
+	if at := outer.at(metadata); dial(t, l.Name, "tcp4", at, refusal) == nil {
 		t.Errorf("a container reaches %s", at)
 	}
-	if at := outer.at(outer.address); !reaches(t, l.Name, "tcp4", at) {
+	if at := outer.at(outer.address); dial(t, l.Name, "tcp4", at, arrival) != nil {
 		t.Errorf("a container does not reach the outside at %s", at)
 	}
 }

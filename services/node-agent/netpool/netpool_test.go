@@ -70,7 +70,7 @@ func TestANamespaceReachesOutwardUnderTheMachinesAddress(t *testing.T) {
 	outer := outside(t)
 	l := lease(t, p)
 	in(t, l.Name, func() error {
-		conn, err := net.DialTimeout("tcp4", outer.at(outer.address), 3*time.Second)
+		conn, err := net.DialTimeout("tcp4", outer.at(outer.address), arrival)
 		if err != nil {
 			return err
 		}
