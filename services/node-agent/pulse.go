@@ -52,6 +52,5 @@ func (s *Service) feelPulse(ctx context.Context) {
 func (s *Service) ask(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, pulseTime)
 	defer cancel()
-	_, err := s.deps.Runtime.Info(ctx)
-	return err
+	return s.deps.Runtime.Ping(ctx)
 }

@@ -231,7 +231,7 @@ func (s *Service) makeContainer(ctx context.Context, i *instance, want *nodev1.D
 // instance, from one that refuses it.
 func (s *Service) couldNotStart(ctx context.Context, i *instance, want *nodev1.DesiredInstance, began time.Time, cause error) (time.Duration, error) {
 	s.metrics.starts.WithLabelValues("failed").Observe(time.Since(began).Seconds())
-	if _, err := s.deps.Runtime.Info(ctx); err != nil {
+	if err := s.deps.Runtime.Ping(ctx); err != nil {
 		return 0, fmt.Errorf("the runtime does not answer: %w", cause)
 	}
 	i.memory.image = "" // it may be the image that went

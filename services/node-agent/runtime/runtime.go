@@ -15,8 +15,11 @@ import (
 // Every method may be called from many goroutines. Errors that are not one of the
 // package's own mean "could not be done now": trying again may help.
 type Runtime interface {
-	// Info describes the machine. It doubles as the check that the runtime answers.
+	// Info describes the machine. It may look at every container there is.
 	Info(ctx context.Context) (Info, error)
+
+	// Ping says whether the runtime answers, at little cost.
+	Ping(ctx context.Context) error
 
 	// List returns the owner's containers in any state, in no particular order.
 	List(ctx context.Context) ([]Container, error)

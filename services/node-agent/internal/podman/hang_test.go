@@ -28,6 +28,11 @@ func TestAPodmanThatHangsHoldsNobodyLongerThanTheyWait(t *testing.T) {
 	if _, err := m.podman.Info(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("info says %v", err)
 	}
+	ctx, cancel = context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if err := m.podman.Ping(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("ping says %v", err)
+	}
 	goOn()
 	if _, err := m.podman.Info(t.Context()); err != nil {
 		t.Errorf("when it goes on, info says %v", err)

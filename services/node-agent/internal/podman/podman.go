@@ -242,6 +242,22 @@ func (c connected) Value(key any) any {
 	return c.connection.Value(key)
 }
 
+// Ping implements runtime.Runtime.
+func (p *Podman) Ping(ctx context.Context) (err error) {
+	ctx, end := p.call(ctx, "ping")
+	defer end(&err)
+	client, err := bindings.GetClient(ctx)
+	if err != nil {
+		return err
+	}
+	response, err := client.DoRequest(ctx, nil, http.MethodGet, "/_ping", nil, nil)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	return response.Process(nil)
+}
+
 // Info implements runtime.Runtime.
 func (p *Podman) Info(ctx context.Context) (_ runtime.Info, err error) {
 	ctx, end := p.call(ctx, "info")

@@ -255,6 +255,15 @@ func (r *Runtime) Info(ctx context.Context) (runtime.Info, error) {
 	return runtime.Info{Name: "fake", Host: "fake", MemoryBytes: 8 << 30, CPUMillicores: 4000}, nil
 }
 
+// Ping implements runtime.Runtime.
+func (r *Runtime) Ping(ctx context.Context) error {
+	if err := r.enter(ctx, nil); err != nil {
+		return err
+	}
+	r.machine.mu.Unlock()
+	return nil
+}
+
 // List implements runtime.Runtime.
 func (r *Runtime) List(ctx context.Context) ([]runtime.Container, error) {
 	if err := r.enter(ctx, nil); err != nil {

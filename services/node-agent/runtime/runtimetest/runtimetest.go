@@ -58,6 +58,7 @@ func Run(t *testing.T, h Harness) {
 }
 
 func describes(t *testing.T, h Harness) {
+	check(t, h.Runtime.Ping(within(t)))
 	info, err := h.Runtime.Info(within(t))
 	check(t, err)
 	if info.Name == "" || info.MemoryBytes <= 0 || info.CPUMillicores <= 0 {
