@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 
 	"github.com/google/uuid"
@@ -21,6 +22,9 @@ import (
 
 // cachedDeployments is how many folded deployments are kept for commands.
 const cachedDeployments = 4096
+
+// readOnlyRetry is when to ask again for what a full disk refused.
+const readOnlyRetry = 10 * time.Second
 
 type handler = decider.Handler[deployment.State, deployment.Command]
 
@@ -81,6 +85,8 @@ func (s *Service) handle(ctx context.Context, p *identityv1.Principal, id string
 		return deployment.State{}, problem.Validation(takenFields(taken))
 	}
 	switch {
+	case errors.Is(err, eventstore.ErrReadOnly):
+		return deployment.State{}, readOnly(err)
 	case errors.Is(err, eventstore.ErrConflict):
 		return deployment.State{}, problem.Conflict("Others are changing this deployment at the same time; try again.")
 	case errors.Is(err, eventstore.ErrUnavailable):
@@ -94,6 +100,17 @@ func (s *Service) handle(ctx context.Context, p *identityv1.Principal, id string
 		s.fleet.Apply(*result.Event)
 	}
 	return result.State, nil
+}
+
+// readOnly tells people what to do about a log that takes no writes. An earlier try of
+// the same command may have been the one that failed, so it is not said that nothing
+// was done.
+func readOnly(err error) error {
+	why := "its disk cannot be written"
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		why = "its disk is full"
+	}
+	return problem.Unavailable("The event log takes no writes, because "+why+". Reads and running apps go on; commands do again soon after the operator has mended it. Look at the deployment, then try again.", readOnlyRetry)
 }
 
 func takenFields(e *claims.TakenError) []problem.Field {

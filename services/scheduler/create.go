@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 	"google.golang.org/grpc/codes"
@@ -20,6 +21,9 @@ import (
 	"github.com/slipway-paas/slipway/services/scheduler/deployment"
 	"github.com/slipway-paas/slipway/services/scheduler/request"
 )
+
+// sealTime bounds keeping a new data key.
+const sealTime = 5 * time.Second
 
 // create validates, seals the environment and asks for the deployment.
 func (s *Service) create(ctx context.Context, p *identityv1.Principal, in *schedulerv1.CreateDeploymentRequest) (deployment.State, error) {
@@ -40,6 +44,11 @@ func (s *Service) create(ctx context.Context, p *identityv1.Principal, in *sched
 		if s.fleet.Live(p.OperatorId, tier.Slug) >= limit {
 			return deployment.State{}, problem.Limit(fmt.Sprintf("Deployment limit reached: the tier %s allows %d. Destroy one first, or choose another tier.", tier.Slug, limit), 0)
 		}
+	}
+	if err := s.deps.Store.Writable(); err != nil {
+		// Before the key: its bucket is on the same disk, and could only say that it
+		// does not answer.
+		return deployment.State{}, readOnly(err)
 	}
 	id := uuid.Must(uuid.NewV7()).String()
 	aggregate := subjects.Of(p.OrgId, subjects.Deployment, id)
@@ -89,7 +98,12 @@ func (s *Service) seal(ctx context.Context, a subjects.Aggregate, env map[string
 	if len(env) == 0 {
 		return nil, nil
 	}
-	names, ciphertext, err := s.deps.Seal.Seal(ctx, a, env)
+	bounded, cancel := context.WithTimeout(ctx, sealTime)
+	defer cancel()
+	names, ciphertext, err := s.deps.Seal.Seal(bounded, a, env)
+	if bounded.Err() != nil {
+		return nil, problem.Unavailable("The store of data keys does not answer, so nothing was changed; try again in a moment.", time.Second)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("sealing the environment: %w", err)
 	}
