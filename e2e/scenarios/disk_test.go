@@ -4,14 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/slipway-paas/slipway/e2e/stack"
+	"github.com/slipway-paas/slipway/libs/natsconn"
 )
 
 func TestAFullDiskIsSaidAndCommandsWorkAgainOnceThereIsRoom(t *testing.T) {
@@ -25,6 +30,7 @@ func TestAFullDiskIsSaidAndCommandsWorkAgainOnceThereIsRoom(t *testing.T) {
 
 	t.Log("the disk fills, while operators go on")
 	fill(t, disk)
+	refuseOne(t, s)
 	eventually(t, "health says that the log takes no writes", func(ctx context.Context) (bool, string, error) {
 		answer, err := s.Client().Do(ctx, http.MethodGet, "/api/v1/health", nil)
 		if err != nil {
@@ -66,6 +72,29 @@ func TestAFullDiskIsSaidAndCommandsWorkAgainOnceThereIsRoom(t *testing.T) {
 	b.serves("one")
 	a.destroy()
 	a.wait("destroyed")
+}
+
+// refuseOne has a write to the log fail on the disk, which the server does not forget
+// by itself.
+func refuseOne(t *testing.T, s *stack.Stack) {
+	t.Helper()
+	nc, err := natsconn.Connect(natsconn.Config{
+		URL: s.NATS, SeedFile: filepath.Join(s.NATSKeys, "platform.nk"), Role: natsconn.RolePlatform,
+		Name: t.Name(), Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if _, err := js.Publish(ctx, "evt.e2e.deployment.nobody.Nothing", make([]byte, 1<<20)); err == nil {
+		t.Fatal("a write on a full disk is acknowledged")
+	}
 }
 
 // onSmallDisk moves a directory of the platform's data to a disk of its own, with the

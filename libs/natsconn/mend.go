@@ -9,12 +9,14 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // ErrNotWritable is returned by Embedded's Ready and Writable when the store's disk takes no
@@ -117,7 +119,29 @@ func (m *mender) restart(ctx context.Context) error {
 	if err := m.start(); err != nil {
 		return fmt.Errorf("%w: %w", ErrNotWritable, err)
 	}
+	if err := m.provision(ctx); err != nil {
+		return fmt.Errorf("%w: %w", ErrNotWritable, err)
+	}
 	return refusing(m.current())
+}
+
+// provision makes the streams that are only in memory, which the server before took
+// with it.
+func (m *mender) provision(ctx context.Context) error {
+	nc, err := Connect(Config{
+		Server: m.Embedded, SeedFile: m.SeedFile(RolePlatform), Role: RolePlatform, Name: "mending", Log: m.config.Log,
+	})
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return fmt.Errorf("use JetStream: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	return Provision(ctx, js, 1)
 }
 
 // tell keeps what Ready says, and logs when it changes.
@@ -136,11 +160,11 @@ func (e *Embedded) tell(ctx context.Context, trouble error) {
 
 // prove writes a file beside the streams, syncs it and removes it.
 func prove(dir string, size int) error {
-	file, err := os.CreateTemp(dir, ".write-proof-*")
+	file, err := os.OpenFile(filepath.Join(dir, ".write-proof"), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return notWritable(err)
 	}
-	defer os.Remove(file.Name()) //nolint:errcheck // a leftover is small, and hidden
+	defer func() { _ = os.Remove(file.Name()) }() // a leftover is small, and written over
 	_, err = file.Write(bytes.Repeat([]byte{1}, size))
 	if err == nil {
 		err = file.Sync()

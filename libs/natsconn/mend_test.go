@@ -70,6 +70,9 @@ func TestAFullDiskIsSaidAndMendsWhenThereIsRoomAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := js.Publish(ctx, "$KV."+subjects.BucketNodes+".n1", []byte("x")); err != nil {
+		t.Errorf("the bucket in memory is not there any more: %v", err)
+	}
 	for sequence, what := range acknowledged {
 		m, err := stream.GetMsg(ctx, sequence)
 		if err != nil {
