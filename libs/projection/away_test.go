@@ -64,8 +64,9 @@ func TestWhoeverIsAskingWhenTheDatabaseDiesIsToldThatItIsAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	asking.Wait()
-	for err := error(nil); ; {
-		if err = pool.Ping(t.Context()); err == nil {
+	for {
+		err := pool.Ping(t.Context())
+		if err == nil {
 			break
 		}
 		if !projection.IsAway(err) {

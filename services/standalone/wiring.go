@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -241,6 +242,9 @@ func (p *platform) buildHealth(_ context.Context, g *ground) error {
 func (p *platform) buildEdge(_ context.Context, g *ground) error {
 	args := []string{
 		"--nats", g.natsURL, "--http", p.config.EdgeHTTP, "--https", p.config.EdgeHTTPS, "--data-dir", p.config.dir().Edge(),
+	}
+	if len(p.config.TrustedProxies) > 0 {
+		args = append(args, "--trusted-proxies", strings.Join(p.config.TrustedProxies, ","))
 	}
 	if g.edgeKey != "" {
 		args = append(args, "--nats-creds", g.edgeKey)
