@@ -41,6 +41,13 @@ func newHandler(store eventstore.Store, n names, now func() time.Time) *handler 
 	})
 }
 
+// wellFormed reports whether an id is written as those we give: as a UUID, but not in
+// braces, as a URN or in capitals, which are forms of the same that name no stream.
+func wellFormed(id string) bool {
+	parsed, err := uuid.Parse(id)
+	return err == nil && parsed.String() == id
+}
+
 // errNotFound is for ids that are nobody's.
 func errNotFound() error {
 	return problem.NotFound("Deployment not found: there is none with this id.")
@@ -50,7 +57,7 @@ func errForeign() error { return problem.Forbidden("This deployment belongs to a
 
 // find returns the deployment's state as the log has it now, for its owner only.
 func (s *Service) find(ctx context.Context, p *identityv1.Principal, id string) (deployment.State, error) {
-	if uuid.Validate(id) != nil {
+	if !wellFormed(id) {
 		return deployment.State{}, errNotFound()
 	}
 	if other, known := s.fleet.Get(id); known && other.Org != p.OrgId {

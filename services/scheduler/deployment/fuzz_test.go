@@ -99,7 +99,9 @@ func finish(t *testing.T, s deployment.State) {
 func stories() [][]proto.Message {
 	live := []proto.Message{requested(), scheduled("r1", "i1"), &deploymentv1.ImagePulled{ReleaseId: "r1", InstanceId: "i1", Digest: "sha256:1"},
 		started("r1", "i1", 1), healthy("r1", "i1", 1), bound("r1", "i1"), &deploymentv1.DeploymentRunning{ReleaseId: "r1"}}
-	after := func(events ...proto.Message) []proto.Message { return append(append([]proto.Message{}, live...), events...) }
+	after := func(events ...proto.Message) []proto.Message {
+		return append(append([]proto.Message{}, live...), events...)
+	}
 	return [][]proto.Message{
 		live,
 		{requested(), &deploymentv1.PlacementDeferred{ReleaseId: "r1", Reason: "no room"}, &deploymentv1.ReleaseFailed{ReleaseId: "r1", Code: "placement_timeout"}},
