@@ -23,7 +23,9 @@ func FuzzEveryLogIsRouted(f *testing.F) {
 	}
 	live := []proto.Message{requested(), scheduled("r1", "i1"), started("r1", "i1", 1), healthy("r1", "i1", 1),
 		&deploymentv1.RouteBound{ReleaseId: "r1", Hosts: []string{"a.test"}, InstanceIds: []string{"i1"}}, running("r1")}
-	after := func(events ...proto.Message) []proto.Message { return append(append([]proto.Message{}, live...), events...) }
+	after := func(events ...proto.Message) []proto.Message {
+		return append(append([]proto.Message{}, live...), events...)
+	}
 	for _, story := range [][]proto.Message{
 		after(restart("r2", 2), scheduled("r2", "i2", "i3"), started("r2", "i2", 1), healthy("r2", "i2", 1), running("r2", "i1")),
 		after(exited("r1", "i1", 1), started("r1", "i1", 2), unhealthy("r1", "i1", 2)),
