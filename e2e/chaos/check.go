@@ -13,9 +13,15 @@ type world struct {
 	// containers are those of the platform's nodes.
 	containers []podman.Container
 	// pages are the edge's answers, by subdomain.
-	pages map[string]int
+	pages map[string]page
 	// rows are the statuses that the API lists, by deployment.
 	rows map[string]string
+}
+
+// page is a status, and the secret that an app tells.
+type page struct {
+	status int
+	secret string
 }
 
 // Labels of the platform's containers.
@@ -145,12 +151,15 @@ func describe(list []podman.Container) string {
 func pagesWanted(h *history, w world) []string {
 	var found []string
 	for _, name := range h.names() {
-		want, d := 404, h.holder(name)
-		if d != nil {
-			want = map[string]int{statusRunning: 200, statusStopped: 503}[d.status]
+		want, d := page{status: 404}, h.holder(name)
+		switch {
+		case d != nil && d.status == statusRunning:
+			want = page{200, d.secret}
+		case d != nil:
+			want.status = 503
 		}
 		if got := w.pages[name]; got != want {
-			found = append(found, fmt.Sprintf("%s answers %d, want %d (%v)", name, got, want, d))
+			found = append(found, fmt.Sprintf("%s answers %v, want %v (%v)", name, got, want, d))
 		}
 	}
 	return found

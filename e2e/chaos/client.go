@@ -12,6 +12,8 @@ import (
 const (
 	apps = "/api/deploy/apps"
 	tier = "buddo-starter"
+	// secret is the variable that tells each app the trace of its own create.
+	secret = "SECRET"
 	// answerWithin bounds one call: a client that waits longer has lost patience.
 	answerWithin = 15 * time.Second
 )
@@ -47,11 +49,10 @@ func (t tracing) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // act takes the client's steps of a round.
 func (o *owner) act(ctx context.Context, round int, wants []step) {
+	begun := time.Now()
 	for _, s := range wants {
-		select {
-		case <-ctx.Done():
+		if sleep(ctx, time.Until(begun.Add(s.at))) != nil {
 			return
-		case <-time.After(s.pause):
 		}
 		o.ask(ctx, round, s)
 	}
@@ -83,7 +84,7 @@ func (o *owner) ask(ctx context.Context, round int, s step) {
 	method, path, body := http.MethodPost, apps+"/"+at.deployment+"/"+done.kind, any(nil)
 	switch done.kind {
 	case create:
-		path, body = apps, map[string]any{"image": o.image, "port": 8080, "subdomain": at.subdomain, "tier": tier, "env_vars": map[string]string{"SECRET": trace}}
+		path, body = apps, map[string]any{"image": o.image, "port": 8080, "subdomain": at.subdomain, "tier": tier, "env_vars": map[string]string{secret: trace}}
 	case destroy:
 		method, path = http.MethodDelete, apps+"/"+at.deployment
 	}

@@ -48,6 +48,8 @@ type history struct {
 type deployed struct {
 	id, subdomain string
 	status        string
+	// secret is what the app was told when it was created.
+	secret string
 	// live is the release that serves, next the one on its way.
 	live, next string
 	// open is what was asked for and has not ended.
@@ -126,6 +128,9 @@ func (h *history) add(e eventstore.Recorded) {
 	if kind := d.add(e); kind != "" {
 		trace := traceOf(e.TraceParent)
 		h.requests[trace] = append(h.requests[trace], kind)
+		if kind == create {
+			d.secret = trace
+		}
 	}
 }
 

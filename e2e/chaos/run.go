@@ -258,7 +258,7 @@ func (r *run) look(ctx context.Context) (h *history, doubt, forever []string) {
 
 // world looks at everything outside of the log.
 func (r *run) world(ctx context.Context, h *history) (world, error) {
-	w := world{pages: map[string]int{}, rows: map[string]string{}}
+	w := world{pages: map[string]page{}, rows: map[string]string{}}
 	api := r.s.Client()
 	if answer, err := api.Do(ctx, http.MethodGet, "/api/v1/health", nil); err != nil || answer.Status != http.StatusOK {
 		return w, fmt.Errorf("the platform is not ready: %s, %w", answer, err)
@@ -275,11 +275,12 @@ func (r *run) world(ctx context.Context, h *history) (world, error) {
 		return w, err
 	}
 	for _, name := range h.names() {
-		answer, err := client.Visit(ctx, r.s.Edge, r.s.Host(name), http.MethodGet, "/", nil)
+		answer, err := client.Visit(ctx, r.s.Edge, r.s.Host(name), http.MethodGet, "/env?name="+secret, nil)
 		if err != nil {
 			return w, err
 		}
-		w.pages[name] = answer.Status
+		told, _ := answer.JSON()["value"].(string)
+		w.pages[name] = page{answer.Status, told}
 	}
 	if r.setup.options.NATSServers > 0 {
 		return w, r.replicated(ctx)

@@ -5,6 +5,7 @@
 package chaos
 
 import (
+	"cmp"
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
@@ -16,7 +17,11 @@ const (
 	clients = 3
 	// slots are the names that one client deploys at.
 	slots = 2
-	steps = 3
+	steps = 4
+	// lasts is the time in which clients begin what they do, aim how long before the
+	// kill a command begins that is meant to be under way.
+	lasts = 4 * time.Second
+	aim   = 40 * time.Millisecond
 )
 
 // round is what happens from one quiet to the next.
@@ -35,8 +40,9 @@ type round struct {
 
 // step is one command of a client.
 type step struct {
-	pause time.Duration
-	slot  int
+	// at is from the round's beginning.
+	at   time.Duration
+	slot int
 	// choice, from 0 to 1, decides among what can be asked of the slot.
 	choice float64
 	// trace makes the command's events known again.
@@ -54,18 +60,23 @@ func plan(seed uint64, setup string, victims []string, number int) round {
 	r := random(seed, setup, "round", number)
 	out := round{
 		number: number, victim: order[turn],
-		moment: upTo(r, 2500*time.Millisecond), down: upTo(r, 1500*time.Millisecond),
+		moment: upTo(r, 2200*time.Millisecond), down: upTo(r, 1500*time.Millisecond),
 	}
 	if r.Float64() < 0.25 {
 		out.again = time.Millisecond + upTo(r, 1200*time.Millisecond)
 	}
 	for c := range out.wants {
-		for range steps {
+		for i := range steps {
+			at := upTo(r, lasts)
+			if i == 0 {
+				// One command of each client is under way when the victim dies.
+				at = max(0, out.moment-upTo(r, aim))
+			}
 			out.wants[c] = append(out.wants[c], step{
-				pause: upTo(r, 1400*time.Millisecond), slot: r.IntN(slots), choice: r.Float64(),
-				trace: [2]uint64{r.Uint64() | 1, r.Uint64() | 1},
+				at: at, slot: r.IntN(slots), choice: r.Float64(), trace: [2]uint64{r.Uint64() | 1, r.Uint64() | 1},
 			})
 		}
+		slices.SortFunc(out.wants[c], func(a, b step) int { return cmp.Compare(a.at, b.at) })
 	}
 	return out
 }
