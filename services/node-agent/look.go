@@ -291,7 +291,8 @@ func (s *Service) keepRunning(ctx context.Context, i *instance, want *nodev1.Des
 func (s *Service) sayStarted(ctx context.Context, i *instance, want *nodev1.DesiredInstance, c runtime.Container) error {
 	who := identityOf(want, &c)
 	i.memory.last, i.memory.gaveUp = &who, false
-	if i.memory.started == c.ID {
+	if i.memory.started == c.ID || want.GetLastContainerId() == c.ID {
+		i.memory.started = c.ID
 		return nil
 	}
 	if c.Address == "" {
