@@ -19,7 +19,7 @@ func Desired(s State) map[string]*nodev1.DesiredInstance {
 		d := &nodev1.DesiredInstance{
 			OrgId: s.Org, DeploymentId: s.ID, ReleaseId: i.ReleaseID, InstanceId: i.ID,
 			NodeId: i.Node, ContainerName: i.Name,
-			MemoryLimitMb: s.Tier.MemoryLimitMb, CpuLimitMillicores: s.Tier.CpuLimitMillicores,
+			MemoryLimitMb: s.Tier.GetMemoryLimitMb(), CpuLimitMillicores: s.Tier.GetCpuLimitMillicores(),
 			Deadlines: s.Latest.GetDeadlines(), DesiredState: nodev1.DesiredState_DESIRED_STATE_RUNNING,
 			TraceParent: s.TraceParent, LastAttempt: i.Attempt, LastContainerId: i.ContainerID,
 		}

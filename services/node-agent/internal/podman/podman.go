@@ -79,6 +79,7 @@ type Podman struct {
 	tracer   trace.Tracer
 	pool     Namespaces
 	platform platform
+	seccomp  string // path of the containers' profile; empty for Podman's own
 	service  *service
 	registry *registry
 
@@ -132,6 +133,10 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Podman, error) {
 	if err != nil {
 		return nil, err
 	}
+	seccomp, err := writeSeccomp(dir)
+	if err != nil {
+		return nil, fmt.Errorf("podman: %w", err)
+	}
 	socket := filepath.Join(dir, "podman.sock")
 	if len(socket) > longestSocket {
 		socket = filepath.Join(run, "podman.sock")
@@ -160,7 +165,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Podman, error) {
 	}
 	return &Podman{
 		owner: cfg.Owner, network: networkOwner, root: root, run: run, bridge: "slipway", publish: cfg.PublishPorts, log: deps.Log, tracer: tracer, pool: deps.Namespaces,
-		platform: plat, service: svc, registry: newRegistry(cfg.InsecureRegistries), connection: connection,
+		platform: plat, seccomp: seccomp, service: svc, registry: newRegistry(cfg.InsecureRegistries), connection: connection,
 		ours: map[string]container{}, creating: map[string]bool{},
 	}, nil
 }

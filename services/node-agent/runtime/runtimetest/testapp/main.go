@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -49,6 +50,7 @@ func main() {
 		fmt.Fprintln(w, strings.Join(os.Environ(), "\n"))
 	})
 	mux.HandleFunc("/dial", dial)
+	mux.HandleFunc("/syscall", systemCall)
 	server := &http.Server{Addr: ":" + os.Getenv("PORT"), Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	go func() {
 		<-stop
@@ -74,6 +76,28 @@ func show(path string) http.HandlerFunc {
 			return
 		}
 		_, _ = w.Write(text)
+	}
+}
+
+// systemCall makes the system call of that number on a thread of its own and says
+// whether the kernel answered or ended the thread.
+func systemCall(w http.ResponseWriter, r *http.Request) {
+	number, err := strconv.ParseUint(r.URL.Query().Get("number"), 10, 32)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	answered := make(chan syscall.Errno, 1)
+	go func() {
+		runtime.LockOSThread()
+		_, _, errno := syscall.Syscall(uintptr(number), 0, 0, 0)
+		answered <- errno
+	}()
+	select {
+	case errno := <-answered:
+		fmt.Fprintf(w, "answered %d", errno)
+	case <-time.After(time.Second):
+		fmt.Fprint(w, "ended")
 	}
 }
 
