@@ -41,6 +41,8 @@ type ground struct {
 	store eventstore.Store
 	pool  *pgxpool.Pool
 	calls *rpc.Memory
+	// sealer is there once identity is built.
+	sealer *seal.Sealer
 	// natsURL and edgeKey are how the edge reaches NATS.
 	natsURL, edgeKey string
 }
@@ -179,8 +181,21 @@ func (p *platform) buildBilling(_ context.Context, g *ground) error {
 	return nil
 }
 
+// unlock opens the data keys with the master key.
+func (p *platform) unlock(ctx context.Context, g *ground) error {
+	keys, err := g.js.KeyValue(ctx, subjects.BucketKeys)
+	if err != nil {
+		return fmt.Errorf("open the bucket of data keys: %w", err)
+	}
+	g.sealer, err = seal.Unlock(ctx, p.config.dir().MasterKey(), keys)
+	return err
+}
+
 func (p *platform) buildIdentity(ctx context.Context, g *ground) error {
-	s, err := identity.New(identity.Deps{Store: g.store, Log: p.log.With("part", "identity")})
+	if err := p.unlock(ctx, g); err != nil {
+		return err
+	}
+	s, err := identity.New(p.config.identity(), identity.Deps{Store: g.store, Seal: g.sealer, Log: p.log.With("part", "identity")})
 	if err != nil {
 		return err
 	}
@@ -191,17 +206,9 @@ func (p *platform) buildIdentity(ctx context.Context, g *ground) error {
 	return identity.NewKeeper(s, keep, p.log.With("part", "identity")).Keep(ctx)
 }
 
-func (p *platform) buildScheduler(ctx context.Context, g *ground) error {
-	keys, err := g.js.KeyValue(ctx, subjects.BucketKeys)
-	if err != nil {
-		return fmt.Errorf("open the bucket of data keys: %w", err)
-	}
-	sealer, err := seal.Unlock(ctx, p.config.dir().MasterKey(), keys)
-	if err != nil {
-		return err
-	}
+func (p *platform) buildScheduler(_ context.Context, g *ground) error {
 	s, err := scheduler.New(p.config.scheduler(local(p.config.Registry)), scheduler.Deps{
-		Store: g.store, NATS: g.nats, JetStream: g.js, Pool: g.pool, Seal: sealer,
+		Store: g.store, NATS: g.nats, JetStream: g.js, Pool: g.pool, Seal: g.sealer,
 		Tiers: billingv1.NewTierServiceClient(g.calls.Conn()),
 		Now:   time.Now, Log: p.log.With("part", "scheduler"),
 		Metrics: p.options.Observer.Registry, Meter: p.options.Observer.Meter(), Tracer: p.options.Observer.Tracer("scheduler"),
@@ -263,6 +270,9 @@ func (p *platform) buildGateway(_ context.Context, g *ground) error {
 		Admin:     adminv1.NewAdminServiceClient(g.calls.Conn()),
 		Tiers:     billingv1.NewTierServiceClient(g.calls.Conn()),
 		Identity:  identityv1.NewIdentityServiceClient(g.calls.Conn()),
+		Accounts:  identityv1.NewAccountServiceClient(g.calls.Conn()),
+		Orgs:      identityv1.NewOrgServiceClient(g.calls.Conn()),
+		APIKeys:   identityv1.NewApiKeyServiceClient(g.calls.Conn()),
 		Store:     g.store,
 		Probes:    probes.NewJetStream(g.js, p.log),
 		Services:  p.services,
