@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -330,3 +331,15 @@ func (s *stage) call(t testing.TB, method, path, body string, headers ...string)
 	}
 	return reply{res.StatusCode, res.Header, string(text)}
 }
+
+// clock is set by hand.
+type clock struct{ nanoseconds atomic.Int64 }
+
+func newClock() *clock {
+	c := &clock{}
+	c.nanoseconds.Store(time.Date(2026, 5, 21, 10, 0, 0, 0, time.UTC).UnixNano())
+	return c
+}
+
+func (c *clock) now() time.Time          { return time.Unix(0, c.nanoseconds.Load()) }
+func (c *clock) advance(d time.Duration) { c.nanoseconds.Add(int64(d)) }

@@ -103,7 +103,7 @@ func (d *door) translator(deploy *deployServer, admin *adminServer) (http.Handle
 // translated authorizes a request, reads its body and hands it on.
 func (d *door) translated(rt route, translator http.Handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		ctx, err := d.authorize(r, rt.rpc)
+		ctx, err := d.authorize(w, r, rt.rpc)
 		if err != nil {
 			d.fail(w, r, err)
 			return
@@ -146,9 +146,14 @@ type readCloser struct{ *bytes.Reader }
 
 func (readCloser) Close() error { return nil }
 
-func (d *door) authorize(r *http.Request, rpc string) (context.Context, error) {
+// authorize finds out who calls and counts the call. Errors are *problem.Error: those
+// of authn.Guard, and 429.
+func (d *door) authorize(w http.ResponseWriter, r *http.Request, rpc string) (context.Context, error) {
 	principal, err := d.guard.Authorize(r.Context(), rpc, r.Header["Authorization"])
 	if err != nil {
+		return nil, err
+	}
+	if err := d.limitREST(w, r, principal, rpc); err != nil {
 		return nil, err
 	}
 	return authn.WithPrincipal(r.Context(), principal), nil

@@ -12,6 +12,7 @@ import (
 	"github.com/slipway-paas/slipway/libs/datadir"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/billing/tier"
+	"github.com/slipway-paas/slipway/services/gateway"
 	"github.com/slipway-paas/slipway/services/scheduler"
 )
 
@@ -37,6 +38,8 @@ type Config struct {
 	ReservedSubdomains []string          `koanf:"reserved-subdomains" usage:"subdomains that nobody may take"`
 	NodeLossAfter      time.Duration     `koanf:"node-loss-after" usage:"silence after which a node's instances are placed on others"`
 	Rollout            scheduler.Rollout `koanf:"rollout"`
+	// RateLimits are how many requests a minute the API answers.
+	RateLimits gateway.RateLimits `koanf:"rate-limits"`
 	// Tiers replaces the default tiers; YAML only.
 	Tiers []tier.Tier `koanf:"tiers"`
 }
@@ -88,6 +91,9 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("--node-id: %q must be 1 to 128 letters, digits, hyphens or underscores", c.Node.ID))
 	}
 	if err := c.scheduler(c.Registry).Validate(); err != nil {
+		errs = append(errs, err)
+	}
+	if err := c.RateLimits.Validate(); err != nil {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)

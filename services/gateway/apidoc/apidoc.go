@@ -74,12 +74,12 @@ func complete(op object, path, method string) error {
 		delete(responses, "200")
 		responses["201"] = created
 	}
-	codes := []string{"401", "403", "503"}
+	codes := []string{"401", "403", "429", "503"}
 	if strings.Contains(path, "{") {
 		codes = append(codes, "404")
 	}
 	if method == "post" || method == "delete" {
-		codes = append(codes, "400", "409", "413", "415", "422", "429")
+		codes = append(codes, "400", "409", "413", "415", "422")
 	}
 	for _, code := range codes {
 		responses[code] = object{"$ref": "#/components/responses/Problem"}

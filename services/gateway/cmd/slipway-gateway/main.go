@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 
 	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
 	billingv1 "github.com/slipway-paas/slipway/gen/slipway/billing/v1"
@@ -11,9 +12,11 @@ import (
 	"github.com/slipway-paas/slipway/libs/eventstore/jetstream"
 	"github.com/slipway-paas/slipway/libs/natsconn"
 	"github.com/slipway-paas/slipway/libs/service"
+	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/gateway"
 	"github.com/slipway-paas/slipway/services/gateway/peers"
 	"github.com/slipway-paas/slipway/services/gateway/probes"
+	"github.com/slipway-paas/slipway/services/gateway/ratelimit"
 )
 
 // version is set by the build.
@@ -26,11 +29,13 @@ type settings struct {
 	Identity  string   `koanf:"identity" default:"127.0.0.1:9102" usage:"host:port of slipway-identity"`
 	Billing   string   `koanf:"billing" default:"127.0.0.1:9103" usage:"host:port of slipway-billing"`
 	Services  []string `koanf:"services" usage:"readiness pages of other services, name=URL, for /api/v1/health"`
+
+	RateLimits gateway.RateLimits `koanf:"rate-limits"`
 }
 
 func main() {
 	var c settings
-	service.Main("slipway-gateway", version, &c, func(_ context.Context, p *service.Process) error {
+	service.Main("slipway-gateway", version, &c, func(ctx context.Context, p *service.Process) error {
 		_, js, err := p.NATS(natsconn.RolePlatform)
 		if err != nil {
 			return err
@@ -55,11 +60,16 @@ func main() {
 		}
 		checks["scheduler"], checks["identity"], checks["billing"] = peers.GRPC(scheduler), peers.GRPC(identity), peers.GRPC(billing)
 		watch := peers.New(checks)
-		s, err := gateway.New(gateway.Config{Listen: c.Listen}, gateway.Deps{
+		rates, err := js.KeyValue(ctx, subjects.BucketRates)
+		if err != nil {
+			return fmt.Errorf("open the bucket of rate limits: %w", err)
+		}
+		s, err := gateway.New(gateway.Config{Listen: c.Listen, RateLimits: c.RateLimits}, gateway.Deps{
 			Scheduler: schedulerv1.NewSchedulerServiceClient(scheduler),
 			Admin:     adminv1.NewAdminServiceClient(scheduler),
 			Tiers:     billingv1.NewTierServiceClient(billing),
 			Identity:  identityv1.NewIdentityServiceClient(identity),
+			Rates:     ratelimit.NewKV(rates),
 			Store:     events, Probes: probes.NewJetStream(js, p.Log), Services: watch.Services,
 			Version: p.Version, Metrics: p.Observer.Registry, Exposition: p.Observer.Metrics(), Tracing: p.Observer.Tracing, Log: p.Log,
 		})
