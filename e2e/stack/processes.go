@@ -73,7 +73,7 @@ func (s *Stack) startProcesses(ctx context.Context) error {
 	pages = append(pages, "edge="+edgePage, "node-agent="+nodePage)
 	if err := s.runService(service{"gateway", append([]string{
 		"--listen", local(s.ports.API), "--identity", identity, "--billing", billing, "--scheduler", scheduler,
-		"--services", strings.Join(pages, ","),
+		"--services", strings.Join(pages, ","), "--master-key", filepath.Join(s.dataDir(), "master.key"),
 	}, s.limitFlags()...)}, local(s.ports.Ops)); err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 	schedulerv1 "github.com/slipway-paas/slipway/gen/slipway/scheduler/v1"
 	"github.com/slipway-paas/slipway/libs/eventstore"
 	"github.com/slipway-paas/slipway/services/gateway/authn"
+	"github.com/slipway-paas/slipway/services/gateway/idempotency"
 	"github.com/slipway-paas/slipway/services/gateway/ratelimit"
 )
 
@@ -72,6 +73,8 @@ type Deps struct {
 	Store         eventstore.Store
 	// Rates is what the gateways share of their rate limits; nil counts alone.
 	Rates ratelimit.Store
+	// Answers keeps those that may be asked for again; nil ignores Idempotency-Key.
+	Answers *idempotency.Keeper
 	// Probes may be nil: last_health_check then comes from events alone.
 	Probes ProbeFeed
 	// Services says which parts of the platform are ready, for GET /api/v1/health.

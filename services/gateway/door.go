@@ -17,6 +17,7 @@ import (
 	"github.com/slipway-paas/slipway/libs/problem"
 	"github.com/slipway-paas/slipway/libs/rpc"
 	"github.com/slipway-paas/slipway/services/gateway/authn"
+	"github.com/slipway-paas/slipway/services/gateway/idempotency"
 )
 
 // door is the one handler of the public listener.
@@ -24,6 +25,7 @@ type door struct {
 	log     *slog.Logger
 	guard   *authn.Guard
 	limits  *limits
+	answers *idempotency.Keeper
 	deploy  *deployServer
 	rpc     http.Handler
 	rest    http.Handler
@@ -35,7 +37,7 @@ type door struct {
 
 func newDoor(deploy *deployServer, admin *adminServer, guard *authn.Guard, limits *limits, grpc *rpc.Server, health *healthReport, document []byte, deps Deps) (*door, error) {
 	d := &door{
-		log: deps.Log, guard: guard, limits: limits, deploy: deploy, rpc: grpc, mux: http.NewServeMux(),
+		log: deps.Log, guard: guard, limits: limits, answers: deps.Answers, deploy: deploy, rpc: grpc, mux: http.NewServeMux(),
 		tracing: deps.Tracing, now: deps.Now,
 	}
 	all, err := routes(dialects()...)

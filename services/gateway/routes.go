@@ -116,8 +116,9 @@ func (d *door) translated(rt route, translator http.Handler) http.HandlerFunc {
 			// The server leaves the body out of the answer by itself.
 			r.Method = http.MethodGet
 		}
+		var body []byte
 		if r.Method != http.MethodGet {
-			body, err := readBody(w, r)
+			body, err = readBody(w, r)
 			if err == nil && !rt.hasBody && len(bytes.TrimSpace(body)) > 0 {
 				err = strictjson.Unmarshal(body, &emptypb.Empty{})
 			}
@@ -129,7 +130,7 @@ func (d *door) translated(rt route, translator http.Handler) http.HandlerFunc {
 		} else {
 			r.Body = http.NoBody
 		}
-		translator.ServeHTTP(w, r)
+		d.once(w, r, body, translator)
 	}
 }
 

@@ -23,6 +23,7 @@ import (
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/billing"
 	"github.com/slipway-paas/slipway/services/gateway"
+	"github.com/slipway-paas/slipway/services/gateway/idempotency"
 	"github.com/slipway-paas/slipway/services/gateway/probes"
 	"github.com/slipway-paas/slipway/services/gateway/ratelimit"
 	"github.com/slipway-paas/slipway/services/health"
@@ -41,6 +42,7 @@ type ground struct {
 	store eventstore.Store
 	pool  *pgxpool.Pool
 	calls *rpc.Memory
+	seal  *seal.Sealer
 	// natsURL and edgeKey are how the edge reaches NATS.
 	natsURL, edgeKey string
 }
@@ -192,12 +194,11 @@ func (p *platform) buildScheduler(ctx context.Context, g *ground) error {
 	if err != nil {
 		return fmt.Errorf("open the bucket of data keys: %w", err)
 	}
-	sealer, err := seal.Unlock(ctx, p.config.dir().MasterKey(), keys)
-	if err != nil {
+	if g.seal, err = seal.Unlock(ctx, p.config.dir().MasterKey(), keys); err != nil {
 		return err
 	}
 	s, err := scheduler.New(p.config.scheduler(local(p.config.Registry)), scheduler.Deps{
-		Store: g.store, NATS: g.nats, JetStream: g.js, Pool: g.pool, Seal: sealer,
+		Store: g.store, NATS: g.nats, JetStream: g.js, Pool: g.pool, Seal: g.seal,
 		Tiers: billingv1.NewTierServiceClient(g.calls.Conn()),
 		Now:   time.Now, Log: p.log.With("part", "scheduler"),
 		Metrics: p.options.Observer.Registry, Meter: p.options.Observer.Meter(), Tracer: p.options.Observer.Tracer("scheduler"),
@@ -255,6 +256,10 @@ func (p *platform) buildGateway(ctx context.Context, g *ground) error {
 	if err != nil {
 		return fmt.Errorf("open the bucket of rate limits: %w", err)
 	}
+	answers, err := idempotency.Open(ctx, g.js, g.seal, p.log.With("part", "gateway"))
+	if err != nil {
+		return err
+	}
 	s, err := gateway.New(gateway.Config{Listen: p.config.Listen, RateLimits: p.config.RateLimits}, gateway.Deps{
 		Scheduler: schedulerv1.NewSchedulerServiceClient(g.calls.Conn()),
 		Admin:     adminv1.NewAdminServiceClient(g.calls.Conn()),
@@ -262,6 +267,7 @@ func (p *platform) buildGateway(ctx context.Context, g *ground) error {
 		Identity:  identityv1.NewIdentityServiceClient(g.calls.Conn()),
 		Store:     g.store,
 		Rates:     ratelimit.NewKV(rates),
+		Answers:   answers,
 		Probes:    probes.NewJetStream(g.js, p.log),
 		Services:  p.services,
 		Version:   p.options.Version,

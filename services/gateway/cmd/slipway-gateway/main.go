@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
@@ -11,9 +12,11 @@ import (
 	schedulerv1 "github.com/slipway-paas/slipway/gen/slipway/scheduler/v1"
 	"github.com/slipway-paas/slipway/libs/eventstore/jetstream"
 	"github.com/slipway-paas/slipway/libs/natsconn"
+	"github.com/slipway-paas/slipway/libs/seal"
 	"github.com/slipway-paas/slipway/libs/service"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/gateway"
+	"github.com/slipway-paas/slipway/services/gateway/idempotency"
 	"github.com/slipway-paas/slipway/services/gateway/peers"
 	"github.com/slipway-paas/slipway/services/gateway/probes"
 	"github.com/slipway-paas/slipway/services/gateway/ratelimit"
@@ -29,6 +32,7 @@ type settings struct {
 	Identity  string   `koanf:"identity" default:"127.0.0.1:9102" usage:"host:port of slipway-identity"`
 	Billing   string   `koanf:"billing" default:"127.0.0.1:9103" usage:"host:port of slipway-billing"`
 	Services  []string `koanf:"services" usage:"readiness pages of other services, name=URL, for /api/v1/health"`
+	MasterKey string   `koanf:"master-key" usage:"file with the key that wraps data keys; made when it is not there"`
 
 	RateLimits gateway.RateLimits `koanf:"rate-limits"`
 }
@@ -36,6 +40,9 @@ type settings struct {
 func main() {
 	var c settings
 	service.Main("slipway-gateway", version, &c, func(ctx context.Context, p *service.Process) error {
+		if c.MasterKey == "" {
+			return errors.New("--master-key is needed")
+		}
 		_, js, err := p.NATS(natsconn.RolePlatform)
 		if err != nil {
 			return err
@@ -64,12 +71,25 @@ func main() {
 		if err != nil {
 			return fmt.Errorf("open the bucket of rate limits: %w", err)
 		}
+		keys, err := js.KeyValue(ctx, subjects.BucketKeys)
+		if err != nil {
+			return fmt.Errorf("open the bucket of data keys: %w", err)
+		}
+		sealer, err := seal.Unlock(ctx, c.MasterKey, keys)
+		if err != nil {
+			return err
+		}
+		answers, err := idempotency.Open(ctx, js, sealer, p.Log)
+		if err != nil {
+			return err
+		}
 		s, err := gateway.New(gateway.Config{Listen: c.Listen, RateLimits: c.RateLimits}, gateway.Deps{
 			Scheduler: schedulerv1.NewSchedulerServiceClient(scheduler),
 			Admin:     adminv1.NewAdminServiceClient(scheduler),
 			Tiers:     billingv1.NewTierServiceClient(billing),
 			Identity:  identityv1.NewIdentityServiceClient(identity),
 			Rates:     ratelimit.NewKV(rates),
+			Answers:   answers,
 			Store:     events, Probes: probes.NewJetStream(js, p.Log), Services: watch.Services,
 			Version: p.Version, Metrics: p.Observer.Registry, Exposition: p.Observer.Metrics(), Tracing: p.Observer.Tracing, Log: p.Log,
 		})
