@@ -77,6 +77,10 @@ type fakeScheduler struct {
 	created     *schedulerv1.CreateDeploymentRequest
 	fails       error
 	panics      bool
+	// commands are the IDs under which deployments were asked for.
+	commands []string
+	// held, when not nil, is what creating waits for.
+	held chan struct{}
 }
 
 func (f *fakeScheduler) find(p *identityv1.Principal, id string) (*schedulerv1.Deployment, error) {
@@ -96,9 +100,15 @@ func (f *fakeScheduler) find(p *identityv1.Principal, id string) (*schedulerv1.D
 	return proto.CloneOf(d), nil
 }
 
-func (f *fakeScheduler) CreateDeployment(_ context.Context, req *schedulerv1.CreateDeploymentRequest) (*schedulerv1.CreateDeploymentResponse, error) {
+func (f *fakeScheduler) CreateDeployment(ctx context.Context, req *schedulerv1.CreateDeploymentRequest) (*schedulerv1.CreateDeploymentResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.commands = append(f.commands, rpc.CommandID(ctx))
+	if held := f.held; held != nil {
+		f.mu.Unlock()
+		<-held
+		f.mu.Lock()
+	}
 	if f.fails != nil {
 		return nil, f.fails
 	}
@@ -183,11 +193,13 @@ type stage struct {
 	service   *gateway.Service
 	store     *memory.Store
 	scheduler *fakeScheduler
-	admin     *fakeAdmin
-	identity  *fakeIdentity
-	services  map[string]bool
-	stop      context.CancelFunc
-	stopped   chan error
+	// schedulerClient is for another gateway before the same scheduler.
+	schedulerClient schedulerv1.SchedulerServiceClient
+	admin           *fakeAdmin
+	identity        *fakeIdentity
+	services        map[string]bool
+	stop            context.CancelFunc
+	stopped         chan error
 }
 
 func begin(t testing.TB, change ...func(*gateway.Config, *gateway.Deps)) *stage {
@@ -207,8 +219,9 @@ func begin(t testing.TB, change ...func(*gateway.Config, *gateway.Deps)) *stage 
 	identityv1.RegisterIdentityServiceServer(inside, s.identity)
 
 	config := gateway.Config{Listen: "127.0.0.1:0", Heartbeat: 50 * time.Millisecond}
+	s.schedulerClient = schedulerv1.NewSchedulerServiceClient(inside.Conn())
 	deps := gateway.Deps{
-		Scheduler: schedulerv1.NewSchedulerServiceClient(inside.Conn()),
+		Scheduler: s.schedulerClient,
 		Admin:     adminv1.NewAdminServiceClient(inside.Conn()),
 		Tiers:     billingv1.NewTierServiceClient(inside.Conn()),
 		Identity:  identityv1.NewIdentityServiceClient(inside.Conn()),
