@@ -2,6 +2,8 @@ package scheduler_test
 
 import (
 	"context"
+	"fmt"
+	"runtime"
 	"sync"
 	"testing"
 
@@ -82,32 +84,39 @@ func TestOfOneCommandGivenManyTimesAtOnceOneIsDone(t *testing.T) {
 	t.Parallel()
 	p := start(t)
 	in := request("my-app")
+	in.Tier = "btc-pro" // has no limit, so that nothing puts them in a row
 	in.EnvVars = map[string]string{"TOKEN": "hunter2"}
-	command := uuid.NewString()
-	answers := make([]*schedulerv1.CreateDeploymentResponse, 20)
-	var all sync.WaitGroup
-	for i := range answers {
-		all.Go(func() {
-			var err error
-			if answers[i], err = p.client.CreateDeployment(under(t, command), in); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	all.Wait()
-	for _, a := range answers {
-		if !proto.Equal(a, answers[0]) {
-			t.Errorf("got\n%v\nand\n%v", answers[0], a)
+	var last *schedulerv1.Deployment
+	for round := range 6 {
+		in.Subdomain = fmt.Sprint("my-app-", round)
+		command := uuid.NewString()
+		answers := make([]*schedulerv1.CreateDeploymentResponse, 16)
+		var all sync.WaitGroup
+		for i := range answers {
+			all.Go(func() {
+				var err error
+				if answers[i], err = p.client.CreateDeployment(under(t, command), in); err != nil {
+					t.Error(err)
+				}
+			})
+			runtime.Gosched() // some find what others have begun
 		}
+		all.Wait()
+		for _, a := range answers {
+			if !proto.Equal(a, answers[0]) {
+				t.Fatalf("got\n%v\nand\n%v", answers[0], a)
+			}
+		}
+		last = answers[0].GetDeployment()
 	}
 	list, err := p.client.ListDeployments(t.Context(), &schedulerv1.ListDeploymentsRequest{Principal: owner()})
 	must(t, err)
-	if len(list.Deployments) != 1 {
-		t.Errorf("%d deployments", len(list.Deployments))
+	if len(list.Deployments) != 6 {
+		t.Errorf("%d deployments of 6 commands", len(list.Deployments))
 	}
 	// The environment can still be read: no attempt that lost has destroyed its key.
-	p.node("n1", 1024)
-	i := p.desired(answers[0].Deployment.Id, nodev1.DesiredState_DESIRED_STATE_RUNNING)
+	p.node("n1", 16<<10)
+	i := p.desired(last.Id, nodev1.DesiredState_DESIRED_STATE_RUNNING)
 	if got := p.secrets("n1", i); got.Error != "" || got.Env["TOKEN"] != "hunter2" {
 		t.Errorf("its node got %v", got)
 	}
