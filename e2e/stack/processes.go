@@ -72,10 +72,10 @@ func (s *Stack) startProcesses(ctx context.Context) error {
 	}
 	s.nodes = append(s.nodes, node)
 	pages = append(pages, "edge="+edgePage, "node-agent="+nodePage)
-	if err := s.runService(service{"gateway", []string{
+	if err := s.runService(service{"gateway", append([]string{
 		"--listen", local(s.ports.API), "--identity", identity, "--billing", billing, "--scheduler", scheduler,
-		"--services", strings.Join(pages, ","),
-	}}, local(s.ports.Ops)); err != nil {
+		"--services", strings.Join(pages, ","), "--master-key", filepath.Join(s.dataDir(), "master.key"),
+	}, s.limitFlags()...)}, local(s.ports.Ops)); err != nil {
 		return err
 	}
 	return s.WaitReady(ctx)

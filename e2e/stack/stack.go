@@ -46,6 +46,9 @@ type Options struct {
 	// Rollout changes the deadlines of rollouts: see Quick. The keys are those of the
 	// scheduler's configuration under rollout.
 	Rollout map[string]string
+	// RateLimits are requests a minute, by the gateway's settings under rate-limits;
+	// where they say nothing there is room for every test and benchmark.
+	RateLimits map[string]string
 	// NodeMemoryMB and NodeCPUMillicores are what each node offers to apps; the
 	// machine decides when 0.
 	NodeMemoryMB      int
@@ -178,6 +181,21 @@ func (s *Stack) rolloutFlags() []string {
 	}
 	return flags
 }
+
+// limitFlags are the flags of the one who limits requests. Limits are on, so that what
+// they cost is measured too.
+func (s *Stack) limitFlags() []string {
+	limits := map[string]string{"reads": ample, "writes": ample, "sign-ins": ample}
+	maps.Copy(limits, s.options.RateLimits)
+	var flags []string
+	for _, key := range slices.Sorted(maps.Keys(limits)) {
+		flags = append(flags, "--rate-limits-"+key, limits[key])
+	}
+	return flags
+}
+
+// ample is more than one machine is asked in a minute.
+const ample = "100000000"
 
 func (s *Stack) run(c command) (*Process, error) {
 	c.logDir, c.screen = s.logDir(), s.options.Screen

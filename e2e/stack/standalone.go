@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/slipway-paas/slipway/libs/natsconn"
@@ -28,7 +29,7 @@ func Standalone(ctx context.Context, o Options) (*Stack, error) {
 		"--base-domain", s.BaseDomain,
 		"--ops-listen", local(s.ports.Ops),
 	}
-	args = append(append(args, s.rolloutFlags()...), s.capacityFlags("--node-")...)
+	args = slices.Concat(args, s.rolloutFlags(), s.capacityFlags("--node-"), s.limitFlags())
 	replicas := max(1, o.NATSReplicas)
 	switch {
 	case o.NATSServers > 0:

@@ -153,6 +153,43 @@ func TestTheSameCommandAgainIsNotDoneAgain(t *testing.T) {
 	}
 }
 
+// A command that may have been given before is looked for first, so that it is not
+// decided upon again, and its result is the one that it had then.
+func TestACommandOfLongAgoHasTheResultThatItHad(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{0, 10} {
+		opts := options()
+		opts.CacheSize = size
+		store := memory.New()
+		c := change(-5)
+		c.ID, c.Again = "the-command", true
+		h := decider.NewHandler(store, purse(), opts)
+		if _, err := h.Handle(t.Context(), change(7)); err != nil {
+			t.Fatal(err)
+		}
+		first, err := h.Handle(t.Context(), c)
+		if err != nil || first.State != 2 {
+			t.Fatalf("%+v, %v", first, err)
+		}
+		if _, err := h.Handle(t.Context(), change(1)); err != nil {
+			t.Fatal(err)
+		}
+		// There is not enough in the purse to decide the same again.
+		for _, h := range []*decider.Handler[int64, int64]{h, decider.NewHandler(store, purse(), opts)} {
+			again, err := h.Handle(t.Context(), c)
+			if err != nil || again.State != 2 || again.Sequence != first.Sequence || again.Event == nil {
+				t.Errorf("again: %+v, %v", again, err)
+			}
+			if _, found, err := h.Written(t.Context(), mine, "another"); found || err != nil {
+				t.Errorf("a command that nobody gave: %v, %v", found, err)
+			}
+		}
+		if held, _, _ := h.Load(t.Context(), mine); held != 3 {
+			t.Errorf("the purse holds %d", held)
+		}
+	}
+}
+
 // claimer claims one name for every event.
 type claimer struct{ store eventstore.Store }
 

@@ -47,6 +47,9 @@ type Command[C any] struct {
 	// ID becomes the event's ID. The same one again does not write again (within the
 	// log's window for duplicates). Empty for a new one.
 	ID string
+	// Again says that the command may have been given before, with the same ID, however
+	// long ago: what was written then, and the state after it, is the result.
+	Again bool
 	// Actor, Causation, Correlation and TraceParent go into the event.
 	Actor, Causation, Correlation, TraceParent string
 }
@@ -89,7 +92,7 @@ func (h *Handler[S, C]) Handle(ctx context.Context, c Command[C]) (Result[S], er
 	if c.ID == "" {
 		c.ID = h.opts.NewID()
 	}
-	a := attempt[S, C]{handler: h, command: c}
+	a := attempt[S, C]{handler: h, command: c, unsure: c.Again}
 	conflicts, absences := waits(conflictWait), waits(unavailableWait)
 	for conflicted, unavailable := 0, 0; ; {
 		result, err := a.try(ctx)
@@ -119,6 +122,22 @@ func waits(first time.Duration) *backoff.ExponentialBackOff {
 	b := backoff.NewExponentialBackOff()
 	b.InitialInterval, b.MaxInterval = first, mostWait
 	return b
+}
+
+// Written is the result of the command with that ID, as it was when the command was
+// done; found is false when the log has nothing of it. Errors:
+// eventstore.ErrUnavailable.
+func (h *Handler[S, C]) Written(ctx context.Context, aggregate subjects.Aggregate, id string) (r Result[S], found bool, err error) {
+	events, err := h.store.Load(ctx, aggregate, 0)
+	if err != nil {
+		return Result[S]{}, false, err
+	}
+	for i, e := range events {
+		if e.ID == id {
+			return Result[S]{State: h.decider.Fold(h.decider.Initial(), events[:i+1]), Event: &e, Sequence: e.Sequence}, true, nil
+		}
+	}
+	return Result[S]{}, false, nil
 }
 
 // position is a state and the last event that it includes.
@@ -250,6 +269,9 @@ func inherit(e *eventstore.Event, from eventstore.Event) {
 
 // find looks in the log, behind after, for the event that this command has written.
 func (a *attempt[S, C]) find(ctx context.Context, after uint64) (Result[S], bool, error) {
+	if a.command.Again {
+		return a.handler.Written(ctx, a.command.Aggregate, a.command.ID)
+	}
 	events, err := a.handler.store.Load(ctx, a.command.Aggregate, after)
 	if err != nil {
 		return Result[S]{}, false, err

@@ -17,6 +17,12 @@ const (
 	probesKept   = time.Hour
 	// markersKept is how long a bucket says that a key was deleted.
 	markersKept = time.Hour
+	// ratesKept is longer than what any limit of requests is counted over.
+	ratesKept = 2 * time.Minute
+	ratesMax  = 16 << 20
+	// AnswersTTL is how long a request with the same Idempotency-Key is the same request.
+	AnswersTTL = 24 * time.Hour
+	answersMax = 256 << 20
 )
 
 // Provision makes the platform's streams and buckets, or brings those that are
@@ -63,6 +69,11 @@ func Provision(ctx context.Context, js jetstream.JetStream, replicas int) error 
 			Bucket: subjects.BucketNodes, Description: "Heartbeats of nodes.", Storage: jetstream.MemoryStorage,
 			TTL: HeartbeatTTL, LimitMarkerTTL: time.Minute,
 		},
+		{
+			Bucket: subjects.BucketRates, Description: "How many requests came, of whom and to what.", Storage: jetstream.MemoryStorage,
+			TTL: ratesKept, MaxBytes: ratesMax,
+		},
+		{Bucket: subjects.BucketAnswers, Description: "Sealed answers to requests that may be repeated.", TTL: AnswersTTL, MaxBytes: answersMax},
 	} {
 		bucket.History = 1
 		bucket.Replicas = replicas

@@ -25,6 +25,11 @@ const (
 	BucketNodes = "VIEW_nodes"
 	// BucketKeys holds wrapped data keys; key DataKey.
 	BucketKeys = "KEYS"
+	// BucketRates holds what gateways counted of each limited caller; keys are hashes.
+	BucketRates = "RATES"
+	// BucketAnswers holds the answers to requests that had an Idempotency-Key; key
+	// AnswerKey.
+	BucketAnswers = "ANSWERS"
 )
 
 // Platform is the org token of what belongs to no tenant: name claims, operators and
@@ -146,6 +151,12 @@ func InstanceKey(org, deployment, instance string) string {
 
 // DataKey is the KEYS key of one aggregate's wrapped data key.
 func DataKey(a Aggregate) string { return a.Org + "." + a.Kind + "." + a.ID }
+
+// AnswerKey is the ANSWERS key of one request of one caller; both are hashes.
+func AnswerKey(caller, request string) string { return caller + "." + request }
+
+// AnswersOf matches all keys of one caller in ANSWERS.
+func AnswersOf(caller string) string { return caller + ".*" }
 
 // HostKey is the VIEW_routes key of a host: the host itself, lowercased.
 func HostKey(host string) string { return strings.ToLower(host) }

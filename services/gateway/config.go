@@ -18,6 +18,8 @@ import (
 	schedulerv1 "github.com/slipway-paas/slipway/gen/slipway/scheduler/v1"
 	"github.com/slipway-paas/slipway/libs/eventstore"
 	"github.com/slipway-paas/slipway/services/gateway/authn"
+	"github.com/slipway-paas/slipway/services/gateway/idempotency"
+	"github.com/slipway-paas/slipway/services/gateway/ratelimit"
 )
 
 // Config is what an operator of the platform can set. Zero values mean defaults.
@@ -28,6 +30,8 @@ type Config struct {
 	Heartbeat time.Duration
 	// MaxStreams and MaxStreamsPerOperator bound open event streams: 1024 and 32.
 	MaxStreams, MaxStreamsPerOperator int
+	// RateLimits are off where they are zero.
+	RateLimits RateLimits
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -49,7 +53,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Heartbeat < 0 || c.MaxStreams < 0 || c.MaxStreamsPerOperator < 0 {
 		return c, errors.New("heartbeat and limits of streams must not be negative")
 	}
-	return c, nil
+	return c, c.RateLimits.Validate()
 }
 
 // ProbeFeed tells of every probe of an instance until ctx ends; probes.JetStream is one.
@@ -71,6 +75,10 @@ type Deps struct {
 	Identity      identityv1.IdentityServiceClient
 	Authenticator authn.Authenticator
 	Store         eventstore.Store
+	// Rates is what the gateways share of their rate limits; nil counts alone.
+	Rates ratelimit.Store
+	// Answers keeps those that may be asked for again; nil ignores Idempotency-Key.
+	Answers *idempotency.Keeper
 	// Probes may be nil: last_health_check then comes from events alone.
 	Probes ProbeFeed
 	// Services says which parts of the platform are ready, for GET /api/v1/health.

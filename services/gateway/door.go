@@ -17,12 +17,15 @@ import (
 	"github.com/slipway-paas/slipway/libs/problem"
 	"github.com/slipway-paas/slipway/libs/rpc"
 	"github.com/slipway-paas/slipway/services/gateway/authn"
+	"github.com/slipway-paas/slipway/services/gateway/idempotency"
 )
 
 // door is the one handler of the public listener.
 type door struct {
 	log     *slog.Logger
 	guard   *authn.Guard
+	limits  *limits
+	answers *idempotency.Keeper
 	deploy  *deployServer
 	rpc     http.Handler
 	rest    http.Handler
@@ -32,9 +35,9 @@ type door struct {
 	now     func() time.Time
 }
 
-func newDoor(deploy *deployServer, register registrar, guard *authn.Guard, grpc *rpc.Server, health *healthReport, document []byte, deps Deps) (*door, error) {
+func newDoor(deploy *deployServer, register registrar, guard *authn.Guard, limits *limits, grpc *rpc.Server, health *healthReport, document []byte, deps Deps) (*door, error) {
 	d := &door{
-		log: deps.Log, guard: guard, deploy: deploy, rpc: grpc, mux: http.NewServeMux(),
+		log: deps.Log, guard: guard, limits: limits, answers: deps.Answers, deploy: deploy, rpc: grpc, mux: http.NewServeMux(),
 		tracing: deps.Tracing, now: deps.Now,
 	}
 	all, err := routes(dialects()...)
@@ -108,8 +111,13 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	begun := d.now()
 	if !d.tracing && r.Method == http.MethodGet {
 		if deployment, ok := statusPath(r.URL.Path); ok {
-			if d.poll(w, r, deployment) {
+			switch d.poll(w, r, deployment) {
+			case 0:
+			case http.StatusOK:
 				d.figures.polled(d.now().Sub(begun))
+				return
+			default:
+				d.figures.observe(d.figures.pollPattern, http.StatusTooManyRequests, d.now().Sub(begun))
 				return
 			}
 		}
@@ -162,6 +170,10 @@ func (d *door) route(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	handler, pattern := d.mux.Handler(r)
+	if err := d.limitSignIn(w, r, pattern); err != nil {
+		d.fail(w, r, err)
+		return
+	}
 	if pattern != "" {
 		d.mux.ServeHTTP(w, r)
 		return
@@ -233,19 +245,25 @@ func statusPath(p string) (id string, ok bool) {
 	return p[len(before) : len(before)+36], true
 }
 
-// poll answers a status poll with JSON made when the status changed. It reports
-// whether it answered: what is not plain success takes the common way.
-func (d *door) poll(w http.ResponseWriter, r *http.Request, id string) bool {
-	principal, err := d.guard.Authorize(r.Context(), deployv1.DeployService_GetDeploymentStatus_FullMethodName, authn.FromHeader(r.Header))
+// poll answers a status poll with JSON made when the status changed, and returns the
+// status code; 0 when it did not answer: what is neither success nor too often takes
+// the common way.
+func (d *door) poll(w http.ResponseWriter, r *http.Request, id string) int {
+	const rpc = deployv1.DeployService_GetDeploymentStatus_FullMethodName
+	principal, err := d.guard.Authorize(r.Context(), rpc, authn.FromHeader(r.Header))
 	if err != nil {
-		return false
+		return 0
 	}
 	status, err := d.deploy.status(r.Context(), principal, id)
 	if err != nil || status == nil {
-		return false
+		return 0
+	}
+	if err := d.limitREST(w, r, principal, rpc); err != nil {
+		d.fail(w, r, err)
+		return http.StatusTooManyRequests
 	}
 	w.Header()["Content-Type"] = headerJSON
 	// A failed write means that the client is gone.
 	_, _ = w.Write(status.JSON)
-	return true
+	return http.StatusOK
 }

@@ -75,7 +75,22 @@ func TestTheOpenAPIDocumentListsEveryPath(t *testing.T) {
 	if create["201"] == nil || create["200"] != nil || create["422"] == nil {
 		t.Errorf("create answers %v", create)
 	}
-	schemas := doc["components"].(map[string]any)["schemas"].(map[string]any)
+	components := doc["components"].(map[string]any)
+	if !strings.Contains(got.body, `"RateLimit-Policy":{"$ref":"#/components/headers/RateLimitPolicy"}`) {
+		t.Error("answers do not tell of the rate limits")
+	}
+	for path, item := range paths {
+		for method, op := range item.(map[string]any) {
+			text, err := json.Marshal(op)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if repeats := strings.Contains(string(text), "#/components/parameters/IdempotencyKey"); repeats != (method == "post") {
+				t.Errorf("%s %s takes an Idempotency-Key: %v", method, path, repeats)
+			}
+		}
+	}
+	schemas := components["schemas"].(map[string]any)
 	deployment := schemas["Deployment"].(map[string]any)["properties"].(map[string]any)
 	if deployment["deploy_tier_id"] == nil || deployment["operator_id"] != nil {
 		t.Errorf("the Deployment is not the dialect's: %v", deployment)
@@ -85,7 +100,8 @@ func TestTheOpenAPIDocumentListsEveryPath(t *testing.T) {
 		switch v := v.(type) {
 		case map[string]any:
 			if ref, ok := v["$ref"].(string); ok {
-				if name, found := strings.CutPrefix(ref, "#/components/schemas/"); found && schemas[name] == nil {
+				kind, name, found := strings.Cut(strings.TrimPrefix(ref, "#/components/"), "/")
+				if of, ok := components[kind].(map[string]any); !found || !ok || of[name] == nil {
 					t.Errorf("%s points at nothing", ref)
 				}
 			}

@@ -15,6 +15,8 @@ import (
 type figures struct {
 	requests *prometheus.HistogramVec
 	polls    prometheus.Observer
+	// pollPattern is the route of a status poll.
+	pollPattern string
 }
 
 func newFigures(r prometheus.Registerer) (*figures, error) {
@@ -28,13 +30,14 @@ func newFigures(r prometheus.Registerer) (*figures, error) {
 			return nil, fmt.Errorf("register the gateway's figures: %w", err)
 		}
 	}
-	f.polls = f.requests.WithLabelValues(pollPattern(), strconv.Itoa(http.StatusOK))
+	f.pollPattern = pollPattern()
+	f.polls = f.requests.WithLabelValues(f.pollPattern, strconv.Itoa(http.StatusOK))
 	return f, nil
 }
 
 // pollPattern is the route label of a status poll, as the common way would have it.
 func pollPattern() string {
-	all, _ := routes()
+	all, _ := routes(dialects()...)
 	for _, rt := range all {
 		if rt.rpc == deployv1.DeployService_GetDeploymentStatus_FullMethodName {
 			return rt.pattern()

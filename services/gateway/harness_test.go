@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -78,6 +79,10 @@ type fakeScheduler struct {
 	created     *schedulerv1.CreateDeploymentRequest
 	fails       error
 	panics      bool
+	// commands are the IDs under which deployments were asked for.
+	commands []string
+	// held, when not nil, is what creating waits for.
+	held chan struct{}
 }
 
 func (f *fakeScheduler) find(p *identityv1.Principal, id string) (*schedulerv1.Deployment, error) {
@@ -97,9 +102,15 @@ func (f *fakeScheduler) find(p *identityv1.Principal, id string) (*schedulerv1.D
 	return proto.CloneOf(d), nil
 }
 
-func (f *fakeScheduler) CreateDeployment(_ context.Context, req *schedulerv1.CreateDeploymentRequest) (*schedulerv1.CreateDeploymentResponse, error) {
+func (f *fakeScheduler) CreateDeployment(ctx context.Context, req *schedulerv1.CreateDeploymentRequest) (*schedulerv1.CreateDeploymentResponse, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.commands = append(f.commands, rpc.CommandID(ctx))
+	if held := f.held; held != nil {
+		f.mu.Unlock()
+		<-held
+		f.mu.Lock()
+	}
 	if f.fails != nil {
 		return nil, f.fails
 	}
@@ -184,11 +195,13 @@ type stage struct {
 	service   *gateway.Service
 	store     *memory.Store
 	scheduler *fakeScheduler
-	admin     *fakeAdmin
-	identity  *fakeIdentity
-	services  map[string]bool
-	stop      context.CancelFunc
-	stopped   chan error
+	// schedulerClient is for another gateway before the same scheduler.
+	schedulerClient schedulerv1.SchedulerServiceClient
+	admin           *fakeAdmin
+	identity        *fakeIdentity
+	services        map[string]bool
+	stop            context.CancelFunc
+	stopped         chan error
 }
 
 func begin(t testing.TB, change ...func(*gateway.Config, *gateway.Deps)) *stage {
@@ -208,8 +221,9 @@ func begin(t testing.TB, change ...func(*gateway.Config, *gateway.Deps)) *stage 
 	identityv1.RegisterIdentityServiceServer(inside, s.identity)
 
 	config := gateway.Config{Listen: "127.0.0.1:0", Heartbeat: 50 * time.Millisecond}
+	s.schedulerClient = schedulerv1.NewSchedulerServiceClient(inside.Conn())
 	deps := gateway.Deps{
-		Scheduler: schedulerv1.NewSchedulerServiceClient(inside.Conn()),
+		Scheduler: s.schedulerClient,
 		Admin:     adminv1.NewAdminServiceClient(inside.Conn()),
 		Tiers:     billingv1.NewTierServiceClient(inside.Conn()),
 		Identity:  identityv1.NewIdentityServiceClient(inside.Conn()),
@@ -335,3 +349,15 @@ func (s *stage) call(t testing.TB, method, path, body string, headers ...string)
 	}
 	return reply{res.StatusCode, res.Header, string(text)}
 }
+
+// clock is set by hand.
+type clock struct{ nanoseconds atomic.Int64 }
+
+func newClock() *clock {
+	c := &clock{}
+	c.nanoseconds.Store(time.Date(2026, 5, 21, 10, 0, 0, 0, time.UTC).UnixNano())
+	return c
+}
+
+func (c *clock) now() time.Time          { return time.Unix(0, c.nanoseconds.Load()) }
+func (c *clock) advance(d time.Duration) { c.nanoseconds.Add(int64(d)) }

@@ -9,9 +9,9 @@ import (
 )
 
 // guardUnary lets calls in by the same table and the same check as REST.
-func guardUnary(guard *authn.Guard) grpc.ServerOption {
+func guardUnary(guard *authn.Guard, limits *limits) grpc.ServerOption {
 	return grpc.ChainUnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
-		ctx, err := enter(ctx, guard, info.FullMethod)
+		ctx, err := enter(ctx, guard, limits, info.FullMethod)
 		if err != nil {
 			return nil, err
 		}
@@ -19,9 +19,9 @@ func guardUnary(guard *authn.Guard) grpc.ServerOption {
 	})
 }
 
-func guardStream(guard *authn.Guard) grpc.ServerOption {
+func guardStream(guard *authn.Guard, limits *limits) grpc.ServerOption {
 	return grpc.ChainStreamInterceptor(func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-		ctx, err := enter(stream.Context(), guard, info.FullMethod)
+		ctx, err := enter(stream.Context(), guard, limits, info.FullMethod)
 		if err != nil {
 			return err
 		}
@@ -29,9 +29,12 @@ func guardStream(guard *authn.Guard) grpc.ServerOption {
 	})
 }
 
-func enter(ctx context.Context, guard *authn.Guard, method string) (context.Context, error) {
+func enter(ctx context.Context, guard *authn.Guard, limits *limits, method string) (context.Context, error) {
 	principal, err := guard.Authorize(ctx, method, authn.FromMetadata(ctx))
 	if err != nil {
+		return nil, err
+	}
+	if err := limits.call(ctx, principal, method); err != nil {
 		return nil, err
 	}
 	return authn.WithPrincipal(ctx, principal), nil

@@ -152,7 +152,7 @@ func (d *door) translator(register registrar) (http.Handler, error) {
 // translated authorizes a request, reads its body and hands it on.
 func (d *door) translated(rt route, translator http.Handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		ctx, err := d.authorize(r, rt.rpc)
+		ctx, err := d.authorize(w, r, rt.rpc)
 		if err != nil {
 			d.fail(w, r, err)
 			return
@@ -165,8 +165,9 @@ func (d *door) translated(rt route, translator http.Handler) http.HandlerFunc {
 			// The server leaves the body out of the answer by itself.
 			r.Method = http.MethodGet
 		}
+		var body []byte
 		if r.Method != http.MethodGet {
-			body, err := readBody(w, r)
+			body, err = readBody(w, r)
 			if err == nil && !rt.hasBody && len(bytes.TrimSpace(body)) > 0 {
 				err = strictjson.Unmarshal(body, &emptypb.Empty{})
 			}
@@ -178,7 +179,7 @@ func (d *door) translated(rt route, translator http.Handler) http.HandlerFunc {
 		} else {
 			r.Body = http.NoBody
 		}
-		translator.ServeHTTP(w, r)
+		d.once(w, r, body, translator)
 	}
 }
 
@@ -195,9 +196,14 @@ type readCloser struct{ *bytes.Reader }
 
 func (readCloser) Close() error { return nil }
 
-func (d *door) authorize(r *http.Request, rpc string) (context.Context, error) {
+// authorize finds out who calls and counts the call. Errors are *problem.Error: those
+// of authn.Guard, and 429.
+func (d *door) authorize(w http.ResponseWriter, r *http.Request, rpc string) (context.Context, error) {
 	principal, err := d.guard.Authorize(r.Context(), rpc, authn.FromHeader(r.Header))
 	if err != nil {
+		return nil, err
+	}
+	if err := d.limitREST(w, r, principal, rpc); err != nil {
 		return nil, err
 	}
 	return authn.WithPrincipal(r.Context(), principal), nil

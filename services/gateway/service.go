@@ -21,6 +21,7 @@ import (
 	"github.com/slipway-paas/slipway/services/gateway/apidoc"
 	"github.com/slipway-paas/slipway/services/gateway/authn"
 	"github.com/slipway-paas/slipway/services/gateway/events"
+	"github.com/slipway-paas/slipway/services/gateway/ratelimit"
 	"github.com/slipway-paas/slipway/services/gateway/statusview"
 )
 
@@ -68,18 +69,34 @@ func New(c Config, d Deps) (*Service, error) {
 		streams: events.NewStreams(d.Store, c.MaxStreamsPerOperator, c.MaxStreams, c.Heartbeat, view.Wrote),
 		guard:   authn.NewGuard(d.Authenticator),
 	}
+	limits, err := sharedLimits(c.RateLimits, d)
+	if err != nil {
+		return nil, err
+	}
 	deploy := &deployServer{scheduler: d.Scheduler, tiers: d.Tiers, view: s.view, streams: s.streams, log: d.Log}
-	s.rpc = rpc.NewServer(d.Log, guardUnary(s.guard), guardStream(s.guard))
+	s.rpc = rpc.NewServer(d.Log, guardUnary(s.guard, limits), guardStream(s.guard, limits))
 	register := dialectServers{
 		deploy: deploy, admin: &adminServer{scheduler: d.Admin, log: d.Log}, accounts: &accountServer{accounts: d.Accounts, log: d.Log},
 		orgs: &orgServer{orgs: d.Orgs, log: d.Log}, keys: &keyServer{keys: d.APIKeys, log: d.Log},
 	}
 	register.grpc(s.rpc)
 	health := &healthReport{services: d.Services, version: d.Version}
-	if s.door, err = newDoor(deploy, register.rest, s.guard, s.rpc, health, document, d); err != nil {
+	if s.door, err = newDoor(deploy, register.rest, s.guard, limits, s.rpc, health, document, d); err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+func sharedLimits(l RateLimits, d Deps) (*limits, error) {
+	limiter, err := ratelimit.New(d.Rates, d.Now, d.Log, d.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	all, err := routes(dialects()...)
+	if err != nil {
+		return nil, err
+	}
+	return newLimits(l, limiter, all)
 }
 
 // Ready is nil once the gateway listens and its view holds what was in the log.

@@ -21,7 +21,7 @@ const writeTimeout = 20 * time.Second
 
 // events serves a deployment's own events as server-sent events.
 func (d *door) events(w http.ResponseWriter, r *http.Request) {
-	ctx, err := d.authorize(r, deployv1.DeployService_FollowDeploymentEvents_FullMethodName)
+	ctx, err := d.authorize(w, r, deployv1.DeployService_FollowDeploymentEvents_FullMethodName)
 	if err != nil {
 		d.fail(w, r, err)
 		return

@@ -14,6 +14,7 @@ import (
 	"github.com/slipway-paas/slipway/libs/eventstore"
 	"github.com/slipway-paas/slipway/libs/observe"
 	"github.com/slipway-paas/slipway/libs/problem"
+	"github.com/slipway-paas/slipway/libs/rpc"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/scheduler/claims"
 	"github.com/slipway-paas/slipway/services/scheduler/deployment"
@@ -84,8 +85,9 @@ func (s *Service) command(ctx context.Context, p *identityv1.Principal, id strin
 }
 
 func (s *Service) handle(ctx context.Context, p *identityv1.Principal, id string, c deployment.Command) (deployment.State, error) {
+	commandID := rpc.CommandID(ctx)
 	result, err := s.handler.Handle(ctx, decider.Command[deployment.Command]{
-		Aggregate: subjects.Of(p.OrgId, subjects.Deployment, id), Command: c,
+		Aggregate: subjects.Of(p.OrgId, subjects.Deployment, id), Command: c, ID: commandID, Again: commandID != "",
 		Actor: p.AppId, TraceParent: observe.TraceParent(ctx),
 	})
 	if taken := (*claims.TakenError)(nil); errors.As(err, &taken) {

@@ -16,6 +16,7 @@ import (
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	schedulerv1 "github.com/slipway-paas/slipway/gen/slipway/scheduler/v1"
 	"github.com/slipway-paas/slipway/libs/problem"
+	"github.com/slipway-paas/slipway/libs/rpc"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/scheduler/claims"
 	"github.com/slipway-paas/slipway/services/scheduler/deployment"
@@ -25,8 +26,36 @@ import (
 // sealTime bounds keeping a new data key.
 const sealTime = 5 * time.Second
 
-// create validates, seals the environment and asks for the deployment.
+// create asks for a new deployment. A command that may have been given before always
+// names the same one, and when that is there, it is what came of the command.
 func (s *Service) create(ctx context.Context, p *identityv1.Principal, in *schedulerv1.CreateDeploymentRequest) (deployment.State, error) {
+	command := rpc.CommandID(ctx)
+	if command == "" {
+		return s.createAs(ctx, p, uuid.Must(uuid.NewV7()).String(), in)
+	}
+	id := uuid.NewSHA1(uuid.MustParse(command), []byte(subjects.Deployment)).String()
+	done := func() (deployment.State, error) {
+		before, _, err := s.handler.Written(ctx, subjects.Of(p.OrgId, subjects.Deployment, id), command)
+		if err != nil {
+			return deployment.State{}, fmt.Errorf("looking for an earlier attempt: %w", err)
+		}
+		return before.State, nil
+	}
+	if state, err := done(); err != nil || state.Exists() {
+		return state, err
+	}
+	state, err := s.createAs(ctx, p, id, in)
+	if err != nil {
+		// An attempt that goes on beside this one has perhaps taken the names.
+		if other, lookErr := done(); lookErr == nil && other.Exists() {
+			return other, nil
+		}
+	}
+	return state, err
+}
+
+// createAs validates, seals the environment and asks for the deployment of that id.
+func (s *Service) createAs(ctx context.Context, p *identityv1.Principal, id string, in *schedulerv1.CreateDeploymentRequest) (deployment.State, error) {
 	q := request.Request{Subdomain: in.Subdomain, Image: in.Image, Tier: in.Tier, Port: in.Port, CustomDomain: in.CustomDomain, Env: in.EnvVars}
 	tier, err := s.tier(ctx, in.Tier)
 	if err != nil {
@@ -50,7 +79,6 @@ func (s *Service) create(ctx context.Context, p *identityv1.Principal, in *sched
 		// does not answer.
 		return deployment.State{}, readOnly(err)
 	}
-	id := uuid.Must(uuid.NewV7()).String()
 	aggregate := subjects.Of(p.OrgId, subjects.Deployment, id)
 	sealed, err := s.seal(ctx, aggregate, in.EnvVars)
 	if err != nil {
@@ -64,8 +92,9 @@ func (s *Service) create(ctx context.Context, p *identityv1.Principal, in *sched
 		Release: s.firstRelease(in, sealed),
 	}
 	state, err := s.handle(ctx, p, id, deployment.Create{Event: event})
-	if err == nil || sealed == nil || problem.From(err).Code == problem.CodeUnavailable {
-		// When the log did not say whether it was written, the key may be needed.
+	if err == nil || sealed == nil || problem.From(err).Code == problem.CodeUnavailable || rpc.CommandID(ctx) != "" {
+		// When the log did not say whether it was written, or another attempt may yet
+		// write it, the key may be needed.
 		return state, err
 	}
 	if lost := s.deps.Seal.Destroy(context.WithoutCancel(ctx), aggregate); lost != nil {

@@ -212,18 +212,10 @@ func TestAnEnvironmentIsSealedAndOnlyItsNodeGetsIt(t *testing.T) {
 	if !i.HasEnv {
 		t.Fatal("the node is not told that there is an environment")
 	}
-	ask := func(node string) *nodev1.InstanceSecrets {
-		t.Helper()
-		reply, err := p.nc.Request(subjects.SecretsRequest(node, i.InstanceId), nil, 5*time.Second)
-		must(t, err)
-		var out nodev1.InstanceSecrets
-		must(t, proto.Unmarshal(reply.Data, &out))
-		return &out
-	}
-	if got := ask("n1"); got.Error != "" || got.Env["TOKEN"] != "s3cr3t-value" {
+	if got := p.secrets("n1", i); got.Error != "" || got.Env["TOKEN"] != "s3cr3t-value" {
 		t.Fatalf("its node got %v", got)
 	}
-	if got := ask("n2"); got.Error == "" || len(got.Env) != 0 {
+	if got := p.secrets("n2", i); got.Error == "" || len(got.Env) != 0 {
 		t.Fatalf("another node got %v", got)
 	}
 	events, err := p.store.Load(t.Context(), subjects.Of("acme", subjects.Deployment, d.Id), 0)
@@ -233,6 +225,16 @@ func TestAnEnvironmentIsSealedAndOnlyItsNodeGetsIt(t *testing.T) {
 			t.Fatalf("%s holds the value in clear", e.Type())
 		}
 	}
+}
+
+// secrets is what a node is told of an instance's environment.
+func (p *platform) secrets(node string, i *nodev1.DesiredInstance) *nodev1.InstanceSecrets {
+	p.t.Helper()
+	reply, err := p.nc.Request(subjects.SecretsRequest(node, i.InstanceId), nil, 5*time.Second)
+	must(p.t, err)
+	var out nodev1.InstanceSecrets
+	must(p.t, proto.Unmarshal(reply.Data, &out))
+	return &out
 }
 
 func TestAPrincipalIsNeeded(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"github.com/slipway-paas/slipway/libs/datadir"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/billing/tier"
+	"github.com/slipway-paas/slipway/services/gateway"
 	"github.com/slipway-paas/slipway/services/identity"
 	"github.com/slipway-paas/slipway/services/identity/mail"
 	nodeagent "github.com/slipway-paas/slipway/services/node-agent"
@@ -45,6 +46,8 @@ type Config struct {
 	Rollout            scheduler.Rollout `koanf:"rollout"`
 	SessionTTL         time.Duration     `koanf:"session-ttl" usage:"how long a login lasts"`
 	SMTP               mail.Config       `koanf:"smtp"`
+	// RateLimits are how many requests a minute the API answers.
+	RateLimits gateway.RateLimits `koanf:"rate-limits"`
 	// Tiers replaces the default tiers; YAML only.
 	Tiers []tier.Tier `koanf:"tiers"`
 }
@@ -109,6 +112,9 @@ func (c Config) Validate() error {
 		errs = append(errs, err)
 	}
 	if err := c.scheduler(c.Registry).Validate(); err != nil {
+		errs = append(errs, err)
+	}
+	if err := c.RateLimits.Validate(); err != nil {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)

@@ -24,7 +24,9 @@ import (
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/billing"
 	"github.com/slipway-paas/slipway/services/gateway"
+	"github.com/slipway-paas/slipway/services/gateway/idempotency"
 	"github.com/slipway-paas/slipway/services/gateway/probes"
+	"github.com/slipway-paas/slipway/services/gateway/ratelimit"
 	"github.com/slipway-paas/slipway/services/health"
 	"github.com/slipway-paas/slipway/services/identity"
 	proxyconfig "github.com/slipway-paas/slipway/services/proxy-config"
@@ -264,8 +266,16 @@ func (p *platform) buildEdge(_ context.Context, g *ground) error {
 	return nil
 }
 
-func (p *platform) buildGateway(_ context.Context, g *ground) error {
-	s, err := gateway.New(gateway.Config{Listen: p.config.Listen}, gateway.Deps{
+func (p *platform) buildGateway(ctx context.Context, g *ground) error {
+	rates, err := g.js.KeyValue(ctx, subjects.BucketRates)
+	if err != nil {
+		return fmt.Errorf("open the bucket of rate limits: %w", err)
+	}
+	answers, err := idempotency.Open(ctx, g.js, g.sealer, p.log.With("part", "gateway"))
+	if err != nil {
+		return err
+	}
+	s, err := gateway.New(gateway.Config{Listen: p.config.Listen, RateLimits: p.config.RateLimits}, gateway.Deps{
 		Scheduler: schedulerv1.NewSchedulerServiceClient(g.calls.Conn()),
 		Admin:     adminv1.NewAdminServiceClient(g.calls.Conn()),
 		Tiers:     billingv1.NewTierServiceClient(g.calls.Conn()),
@@ -274,6 +284,8 @@ func (p *platform) buildGateway(_ context.Context, g *ground) error {
 		Orgs:      identityv1.NewOrgServiceClient(g.calls.Conn()),
 		APIKeys:   identityv1.NewApiKeyServiceClient(g.calls.Conn()),
 		Store:     g.store,
+		Rates:     ratelimit.NewKV(rates),
+		Answers:   answers,
 		Probes:    probes.NewJetStream(g.js, p.log),
 		Services:  p.services,
 		Version:   p.options.Version,

@@ -38,7 +38,9 @@ func Build(generated []byte, version string) ([]byte, error) {
 	doc["security"] = []any{object{"bearer": []any{}}}
 	doc["components"] = object{
 		"schemas":         schemas(),
-		"responses":       object{"Problem": object{"description": "What happened, why, and what to do (RFC 9457).", "content": object{"application/problem+json": object{"schema": ref("Problem")}}}},
+		"headers":         headers(),
+		"parameters":      parameters(),
+		"responses":       object{"Problem": problemResponse(), "TooManyRequests": tooMany()},
 		"securitySchemes": object{"bearer": object{"type": "http", "scheme": "bearer", "description": "An access token with the scope deploy:manage; for /api/v1/admin with the scope admin."}},
 	}
 
@@ -75,15 +77,25 @@ func complete(op object, path, method string) error {
 		delete(responses, "200")
 		responses["201"] = created
 	}
-	codes := []string{"401", "403", "503"}
+	codes := []string{"401", "403", "429", "503"}
 	if strings.Contains(path, "{") {
 		codes = append(codes, "404")
 	}
 	if method == "post" || method == "put" || method == "delete" {
-		codes = append(codes, "400", "409", "413", "415", "422", "429")
+		codes = append(codes, "400", "409", "413", "415", "422")
 	}
 	for _, code := range codes {
-		responses[code] = object{"$ref": "#/components/responses/Problem"}
+		responses[code] = problemRef()
+	}
+	responses["429"] = object{"$ref": "#/components/responses/TooManyRequests"}
+	for code, response := range responses {
+		if answer, ok := response.(object); ok && strings.HasPrefix(code, "2") {
+			answer["headers"] = limitHeaders()
+		}
+	}
+	if method == "post" {
+		parameters, _ := op["parameters"].([]any)
+		op["parameters"] = append(parameters, object{"$ref": "#/components/parameters/IdempotencyKey"})
 	}
 	return nil
 }
@@ -96,6 +108,38 @@ func creations() map[string]string {
 		"OrgService_InviteMember":        "Invited; whoever has the address may join.",
 		"ApiKeyService_CreateApiKey":     "Created; the key is shown this once.",
 	}
+}
+
+// limitHeaders are in every answer whose caller is limited.
+func limitHeaders() object {
+	return object{
+		"RateLimit":        object{"$ref": "#/components/headers/RateLimit"},
+		"RateLimit-Policy": object{"$ref": "#/components/headers/RateLimitPolicy"},
+	}
+}
+
+func headers() object {
+	str := object{"type": "string"}
+	return object{
+		"RateLimit": object{
+			"schema": str, "example": `"reads";r=29;t=60`,
+			"description": "How many more requests (r) this endpoint takes from you now, and after how many seconds (t) one more (draft-ietf-httpapi-ratelimit-headers-10).",
+		},
+		"RateLimitPolicy": object{
+			"schema": str, "example": `"reads";q=30;w=60`,
+			"description": "How many requests (q) this endpoint takes from you in any so many seconds (w).",
+		},
+		"RetryAfter": object{"schema": object{"type": "integer", "minimum": 1}, "description": "After how many seconds to try again."},
+	}
+}
+
+func parameters() object {
+	return object{"IdempotencyKey": object{
+		"name": "Idempotency-Key", "in": "header", "required": false,
+		"schema": object{"type": "string", "minLength": 1, "maxLength": 255}, "example": `"8e03978e-40d5-43dd-bc93-6894a57f9324"`,
+		"description": "Makes the request safe to send again: with the same key and body within 24 hours the first answer comes again, with Idempotent-Replayed: true. " +
+			"Another body is 422; one that is still under way 409 with Retry-After (draft-ietf-httpapi-idempotency-key-header-07).",
+	}}
 }
 
 func eventsOperation() object {
@@ -125,6 +169,19 @@ func healthOperation() object {
 		"description": "Whether the platform is ready, service by service.",
 		"responses":   object{"200": answer("Every service is ready."), "503": answer("Some service is not.")},
 	}
+}
+
+func problemResponse() object {
+	return object{"description": "What happened, why, and what to do (RFC 9457).", "content": object{"application/problem+json": object{"schema": ref("Problem")}}}
+}
+
+func tooMany() object {
+	out := problemResponse()
+	out["description"] = "Too many requests, or too many of something; Retry-After says when to try again."
+	headers := limitHeaders()
+	headers["Retry-After"] = object{"$ref": "#/components/headers/RetryAfter"}
+	out["headers"] = headers
+	return out
 }
 
 func problemRef() object { return object{"$ref": "#/components/responses/Problem"} }

@@ -3,6 +3,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
 	billingv1 "github.com/slipway-paas/slipway/gen/slipway/billing/v1"
@@ -10,10 +12,14 @@ import (
 	schedulerv1 "github.com/slipway-paas/slipway/gen/slipway/scheduler/v1"
 	"github.com/slipway-paas/slipway/libs/eventstore/jetstream"
 	"github.com/slipway-paas/slipway/libs/natsconn"
+	"github.com/slipway-paas/slipway/libs/seal"
 	"github.com/slipway-paas/slipway/libs/service"
+	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/gateway"
+	"github.com/slipway-paas/slipway/services/gateway/idempotency"
 	"github.com/slipway-paas/slipway/services/gateway/peers"
 	"github.com/slipway-paas/slipway/services/gateway/probes"
+	"github.com/slipway-paas/slipway/services/gateway/ratelimit"
 )
 
 // version is set by the build.
@@ -26,11 +32,17 @@ type settings struct {
 	Identity  string   `koanf:"identity" default:"127.0.0.1:9102" usage:"host:port of slipway-identity"`
 	Billing   string   `koanf:"billing" default:"127.0.0.1:9103" usage:"host:port of slipway-billing"`
 	Services  []string `koanf:"services" usage:"readiness pages of other services, name=URL, for /api/v1/health"`
+	MasterKey string   `koanf:"master-key" usage:"file with the key that wraps data keys; made when it is not there"`
+
+	RateLimits gateway.RateLimits `koanf:"rate-limits"`
 }
 
 func main() {
 	var c settings
-	service.Main("slipway-gateway", version, &c, func(_ context.Context, p *service.Process) error {
+	service.Main("slipway-gateway", version, &c, func(ctx context.Context, p *service.Process) error {
+		if c.MasterKey == "" {
+			return errors.New("--master-key is needed")
+		}
 		_, js, err := p.NATS(natsconn.RolePlatform)
 		if err != nil {
 			return err
@@ -55,7 +67,23 @@ func main() {
 		}
 		checks["scheduler"], checks["identity"], checks["billing"] = peers.GRPC(scheduler), peers.GRPC(identity), peers.GRPC(billing)
 		watch := peers.New(checks)
-		s, err := gateway.New(gateway.Config{Listen: c.Listen}, gateway.Deps{
+		rates, err := js.KeyValue(ctx, subjects.BucketRates)
+		if err != nil {
+			return fmt.Errorf("open the bucket of rate limits: %w", err)
+		}
+		keys, err := js.KeyValue(ctx, subjects.BucketKeys)
+		if err != nil {
+			return fmt.Errorf("open the bucket of data keys: %w", err)
+		}
+		sealer, err := seal.Unlock(ctx, c.MasterKey, keys)
+		if err != nil {
+			return err
+		}
+		answers, err := idempotency.Open(ctx, js, sealer, p.Log)
+		if err != nil {
+			return err
+		}
+		s, err := gateway.New(gateway.Config{Listen: c.Listen, RateLimits: c.RateLimits}, gateway.Deps{
 			Scheduler: schedulerv1.NewSchedulerServiceClient(scheduler),
 			Admin:     adminv1.NewAdminServiceClient(scheduler),
 			Tiers:     billingv1.NewTierServiceClient(billing),
@@ -63,6 +91,8 @@ func main() {
 			Accounts:  identityv1.NewAccountServiceClient(identity),
 			Orgs:      identityv1.NewOrgServiceClient(identity),
 			APIKeys:   identityv1.NewApiKeyServiceClient(identity),
+			Rates:     ratelimit.NewKV(rates),
+			Answers:   answers,
 			Store:     events, Probes: probes.NewJetStream(js, p.Log), Services: watch.Services,
 			Version: p.Version, Metrics: p.Observer.Registry, Exposition: p.Observer.Metrics(), Tracing: p.Observer.Tracing, Log: p.Log,
 		})

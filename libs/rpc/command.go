@@ -1,0 +1,27 @@
+package rpc
+
+import (
+	"context"
+
+	"github.com/google/uuid"
+	"google.golang.org/grpc/metadata"
+)
+
+const commandHeader = "slipway-command-id"
+
+// WithCommandID has calls made with ctx say under which ID their command is given: a
+// UUID that stays the same when the call is made again.
+func WithCommandID(ctx context.Context, id string) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, commandHeader, id)
+}
+
+// CommandID is the ID under which the call's command is given; empty when the caller
+// said none. The call may have been made before: look in the log for what was written
+// with that ID first. Only services of the platform are believed.
+func CommandID(ctx context.Context) string {
+	said := metadata.ValueFromIncomingContext(ctx, commandHeader)
+	if len(said) != 1 || uuid.Validate(said[0]) != nil {
+		return ""
+	}
+	return said[0]
+}
