@@ -35,6 +35,9 @@ const (
 	Deployment = "deployment"
 	Claim      = "claim"
 	Operator   = "operator"
+	OAuthApp   = "oauthapp"
+	Grant      = "grant"
+	Device     = "device"
 	Node       = "node"
 )
 
