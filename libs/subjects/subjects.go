@@ -27,7 +27,8 @@ const (
 	BucketKeys = "KEYS"
 )
 
-// Platform is the org token of what belongs to no tenant: name claims.
+// Platform is the org token of what belongs to no tenant: name claims, operators and
+// their sessions.
 const Platform = "_"
 
 // Kinds of aggregate.
@@ -35,6 +36,9 @@ const (
 	Deployment = "deployment"
 	Claim      = "claim"
 	Operator   = "operator"
+	Session    = "session"
+	Org        = "org"
+	APIKey     = "apikey"
 	OAuthApp   = "oauthapp"
 	Grant      = "grant"
 	Device     = "device"

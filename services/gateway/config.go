@@ -63,7 +63,11 @@ type Deps struct {
 	// Admin answers those who run the platform.
 	Admin adminv1.AdminServiceClient
 	Tiers billingv1.TierServiceClient
-	// Identity answers for tokens; Authenticator takes its place when set.
+	// Accounts, Orgs and APIKeys answer people about what is theirs.
+	Accounts identityv1.AccountServiceClient
+	Orgs     identityv1.OrgServiceClient
+	APIKeys  identityv1.ApiKeyServiceClient
+	// Identity answers for credentials; Authenticator takes its place when set.
 	Identity      identityv1.IdentityServiceClient
 	Authenticator authn.Authenticator
 	Store         eventstore.Store
@@ -93,7 +97,7 @@ func (d Deps) withDefaults() (Deps, error) {
 	if d.Authenticator == nil && d.Identity != nil {
 		d.Authenticator = authn.NewTokens(d.Identity, d.Now)
 	}
-	if d.Scheduler == nil || d.Admin == nil || d.Tiers == nil || d.Authenticator == nil || d.Store == nil || d.Services == nil || d.Log == nil {
+	if d.Scheduler == nil || d.Admin == nil || d.Tiers == nil || d.Authenticator == nil || d.Accounts == nil || d.Orgs == nil || d.APIKeys == nil || d.Store == nil || d.Services == nil || d.Log == nil {
 		return d, errors.New("the gateway needs clients of scheduler, tiers and identity, an event store, the services' readiness and a logger")
 	}
 	return d, nil

@@ -32,7 +32,7 @@ type door struct {
 	now     func() time.Time
 }
 
-func newDoor(deploy *deployServer, admin *adminServer, guard *authn.Guard, grpc *rpc.Server, health *healthReport, document []byte, deps Deps) (*door, error) {
+func newDoor(deploy *deployServer, register registrar, guard *authn.Guard, grpc *rpc.Server, health *healthReport, document []byte, deps Deps) (*door, error) {
 	d := &door{
 		log: deps.Log, guard: guard, deploy: deploy, rpc: grpc, mux: http.NewServeMux(),
 		tracing: deps.Tracing, now: deps.Now,
@@ -41,7 +41,7 @@ func newDoor(deploy *deployServer, admin *adminServer, guard *authn.Guard, grpc 
 	if err != nil {
 		return nil, err
 	}
-	translator, err := d.translator(deploy, admin)
+	translator, err := d.translator(register)
 	if err != nil {
 		return nil, err
 	}
@@ -236,7 +236,7 @@ func statusPath(p string) (id string, ok bool) {
 // poll answers a status poll with JSON made when the status changed. It reports
 // whether it answered: what is not plain success takes the common way.
 func (d *door) poll(w http.ResponseWriter, r *http.Request, id string) bool {
-	principal, err := d.guard.Authorize(r.Context(), deployv1.DeployService_GetDeploymentStatus_FullMethodName, r.Header["Authorization"])
+	principal, err := d.guard.Authorize(r.Context(), deployv1.DeployService_GetDeploymentStatus_FullMethodName, authn.FromHeader(r.Header))
 	if err != nil {
 		return false
 	}

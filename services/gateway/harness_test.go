@@ -38,11 +38,13 @@ const (
 	adminToken    = "slp_admin"
 )
 
+const accessToken = identityv1.CredentialKind_CREDENTIAL_KIND_ACCESS_TOKEN
+
 var principals = map[string]*identityv1.Principal{
-	ownerToken:    {OperatorId: "op-1", OrgId: "default", AppId: "app-1", Scopes: []string{"deploy:manage"}},
-	strangerToken: {OperatorId: "op-2", OrgId: "default", AppId: "app-2", Scopes: []string{"deploy:manage"}},
-	adminToken:    {OperatorId: "op-1", OrgId: "default", AppId: "app-1", Scopes: []string{"deploy:manage", "admin"}},
-	readerToken:   {OperatorId: "op-1", OrgId: "default", AppId: "app-3", Scopes: []string{"profile"}},
+	ownerToken:    {Kind: accessToken, OperatorId: "op-1", OrgId: "default", AppId: "app-1", Scopes: []string{"deploy:manage"}},
+	strangerToken: {Kind: accessToken, OperatorId: "op-2", OrgId: "default", AppId: "app-2", Scopes: []string{"deploy:manage"}},
+	adminToken:    {Kind: accessToken, OperatorId: "op-1", OrgId: "default", AppId: "app-1", Scopes: []string{"deploy:manage", "admin"}},
+	readerToken:   {Kind: accessToken, OperatorId: "op-1", OrgId: "default", AppId: "app-3", Scopes: []string{"profile"}},
 }
 
 type fakeIdentity struct {
@@ -211,6 +213,9 @@ func begin(t testing.TB, change ...func(*gateway.Config, *gateway.Deps)) *stage 
 		Admin:     adminv1.NewAdminServiceClient(inside.Conn()),
 		Tiers:     billingv1.NewTierServiceClient(inside.Conn()),
 		Identity:  identityv1.NewIdentityServiceClient(inside.Conn()),
+		Accounts:  identityv1.NewAccountServiceClient(inside.Conn()),
+		Orgs:      identityv1.NewOrgServiceClient(inside.Conn()),
+		APIKeys:   identityv1.NewApiKeyServiceClient(inside.Conn()),
 		Store:     s.store, Services: func() map[string]bool { return s.services }, Version: "1.2.3", Log: log,
 	}
 	for _, c := range change {

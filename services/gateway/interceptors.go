@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/metadata"
 
 	"github.com/slipway-paas/slipway/services/gateway/authn"
 )
@@ -31,7 +30,7 @@ func guardStream(guard *authn.Guard) grpc.ServerOption {
 }
 
 func enter(ctx context.Context, guard *authn.Guard, method string) (context.Context, error) {
-	principal, err := guard.Authorize(ctx, method, metadata.ValueFromIncomingContext(ctx, "authorization"))
+	principal, err := guard.Authorize(ctx, method, authn.FromMetadata(ctx))
 	if err != nil {
 		return nil, err
 	}

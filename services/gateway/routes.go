@@ -10,12 +10,14 @@ import (
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/genproto/googleapis/api/annotations"
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
 	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
+	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	"github.com/slipway-paas/slipway/libs/problem"
 	"github.com/slipway-paas/slipway/services/gateway/authn"
 	"github.com/slipway-paas/slipway/services/gateway/strictjson"
@@ -37,6 +39,10 @@ func dialects() []protoreflect.ServiceDescriptor {
 	return []protoreflect.ServiceDescriptor{
 		deployv1.File_slipway_deploy_v1_deploy_proto.Services().ByName("DeployService"),
 		adminv1.File_slipway_admin_v1_admin_proto.Services().ByName("AdminService"),
+		identityv1.File_slipway_identity_v1_accounts_proto.Services().ByName("AccountService"),
+		identityv1.File_slipway_identity_v1_accounts_proto.Services().ByName("SignUpService"),
+		identityv1.File_slipway_identity_v1_orgs_proto.Services().ByName("OrgService"),
+		identityv1.File_slipway_identity_v1_apikeys_proto.Services().ByName("ApiKeyService"),
 	}
 }
 
@@ -59,25 +65,71 @@ func routes(services ...protoreflect.ServiceDescriptor) ([]route, error) {
 			if !ok || rule == nil {
 				continue
 			}
-			r := route{rpc: fmt.Sprintf("/%s/%s", service.FullName(), m.Name()), hasBody: rule.GetBody() != ""}
-			switch p := rule.GetPattern().(type) {
-			case *annotations.HttpRule_Get:
-				r.method, r.path = http.MethodGet, p.Get
-			case *annotations.HttpRule_Post:
-				r.method, r.path = http.MethodPost, p.Post
-			case *annotations.HttpRule_Delete:
-				r.method, r.path = http.MethodDelete, p.Delete
-			default:
-				return nil, fmt.Errorf("%s is annotated with %T, which the gateway does not serve", m.FullName(), p)
+			for _, binding := range append([]*annotations.HttpRule{rule}, rule.GetAdditionalBindings()...) {
+				r := route{rpc: fmt.Sprintf("/%s/%s", service.FullName(), m.Name()), hasBody: binding.GetBody() != ""}
+				switch p := binding.GetPattern().(type) {
+				case *annotations.HttpRule_Get:
+					r.method, r.path = http.MethodGet, p.Get
+				case *annotations.HttpRule_Post:
+					r.method, r.path = http.MethodPost, p.Post
+				case *annotations.HttpRule_Put:
+					r.method, r.path = http.MethodPut, p.Put
+				case *annotations.HttpRule_Delete:
+					r.method, r.path = http.MethodDelete, p.Delete
+				default:
+					return nil, fmt.Errorf("%s is annotated with %T, which the gateway does not serve", m.FullName(), p)
+				}
+				all = append(all, r)
 			}
-			all = append(all, r)
 		}
 	}
 	return all, nil
 }
 
+// registrar puts the dialects on what translates JSON to their methods.
+type registrar func(*runtime.ServeMux) error
+
+// created are the answers that say 201.
+func created(m proto.Message) bool {
+	switch m.(type) {
+	case *deployv1.CreateDeploymentResponse, *identityv1.CreateOrgResponse, *identityv1.InviteMemberResponse, *identityv1.CreateApiKeyResponse:
+		return true
+	}
+	return false
+}
+
+// dialectServers are what answers the public API's methods, over gRPC and REST alike.
+type dialectServers struct {
+	deploy   *deployServer
+	admin    *adminServer
+	accounts *accountServer
+	orgs     *orgServer
+	keys     *keyServer
+}
+
+func (s dialectServers) grpc(r grpc.ServiceRegistrar) {
+	deployv1.RegisterDeployServiceServer(r, s.deploy)
+	adminv1.RegisterAdminServiceServer(r, s.admin)
+	identityv1.RegisterAccountServiceServer(r, s.accounts)
+	identityv1.RegisterSignUpServiceServer(r, s.accounts)
+	identityv1.RegisterOrgServiceServer(r, s.orgs)
+	identityv1.RegisterApiKeyServiceServer(r, s.keys)
+}
+
+func (s dialectServers) rest(mux *runtime.ServeMux) error {
+	ctx := context.Background()
+	return errors.Join(
+		deployv1.RegisterDeployServiceHandlerServer(ctx, mux, s.deploy),
+		adminv1.RegisterAdminServiceHandlerServer(ctx, mux, s.admin),
+		identityv1.RegisterAccountServiceHandlerServer(ctx, mux, s.accounts),
+		identityv1.RegisterSignUpServiceHandlerServer(ctx, mux, s.accounts),
+		identityv1.RegisterOrgServiceHandlerServer(ctx, mux, s.orgs),
+		identityv1.RegisterApiKeyServiceHandlerServer(ctx, mux, s.keys),
+	)
+}
+
 // translator turns JSON into calls and back.
-func (d *door) translator(deploy *deployServer, admin *adminServer) (http.Handler, error) {
+func (d *door) translator(register registrar) (http.Handler, error) {
 	mux := runtime.NewServeMux(
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, strictjson.Marshaler{}),
 		runtime.WithDisablePathLengthFallback(),
@@ -85,17 +137,14 @@ func (d *door) translator(deploy *deployServer, admin *adminServer) (http.Handle
 			d.fail(w, r, err)
 		}),
 		runtime.WithForwardResponseOption(func(_ context.Context, w http.ResponseWriter, m proto.Message) error {
-			if _, created := m.(*deployv1.CreateDeploymentResponse); created {
+			if created(m) {
 				w.WriteHeader(http.StatusCreated)
 			}
 			return nil
 		}),
 	)
-	if err := deployv1.RegisterDeployServiceHandlerServer(context.Background(), mux, deploy); err != nil {
-		return nil, fmt.Errorf("register the deploy dialect: %w", err)
-	}
-	if err := adminv1.RegisterAdminServiceHandlerServer(context.Background(), mux, admin); err != nil {
-		return nil, fmt.Errorf("register the methods for admins: %w", err)
+	if err := register(mux); err != nil {
+		return nil, fmt.Errorf("register the REST methods: %w", err)
 	}
 	return mux, nil
 }
@@ -147,7 +196,7 @@ type readCloser struct{ *bytes.Reader }
 func (readCloser) Close() error { return nil }
 
 func (d *door) authorize(r *http.Request, rpc string) (context.Context, error) {
-	principal, err := d.guard.Authorize(r.Context(), rpc, r.Header["Authorization"])
+	principal, err := d.guard.Authorize(r.Context(), rpc, authn.FromHeader(r.Header))
 	if err != nil {
 		return nil, err
 	}

@@ -16,8 +16,6 @@ import (
 	"golang.org/x/net/netutil"
 
 	"github.com/slipway-paas/slipway/gen/openapi"
-	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
-	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
 	healthv1 "github.com/slipway-paas/slipway/gen/slipway/health/v1"
 	"github.com/slipway-paas/slipway/libs/rpc"
 	"github.com/slipway-paas/slipway/services/gateway/apidoc"
@@ -72,11 +70,13 @@ func New(c Config, d Deps) (*Service, error) {
 	}
 	deploy := &deployServer{scheduler: d.Scheduler, tiers: d.Tiers, view: s.view, streams: s.streams, log: d.Log}
 	s.rpc = rpc.NewServer(d.Log, guardUnary(s.guard), guardStream(s.guard))
-	deployv1.RegisterDeployServiceServer(s.rpc, deploy)
-	admin := &adminServer{scheduler: d.Admin, log: d.Log}
-	adminv1.RegisterAdminServiceServer(s.rpc, admin)
+	register := dialectServers{
+		deploy: deploy, admin: &adminServer{scheduler: d.Admin, log: d.Log}, accounts: &accountServer{accounts: d.Accounts, log: d.Log},
+		orgs: &orgServer{orgs: d.Orgs, log: d.Log}, keys: &keyServer{keys: d.APIKeys, log: d.Log},
+	}
+	register.grpc(s.rpc)
 	health := &healthReport{services: d.Services, version: d.Version}
-	if s.door, err = newDoor(deploy, admin, s.guard, s.rpc, health, document, d); err != nil {
+	if s.door, err = newDoor(deploy, register.rest, s.guard, s.rpc, health, document, d); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -112,9 +112,12 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	// Views outlive the requests that read them.
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
-	failed := make(chan error, 3)
+	failed := make(chan error, 4)
 	var parts sync.WaitGroup
 	parts.Go(func() { failed <- s.view.Run(background) })
+	if tokens, ok := s.deps.Authenticator.(*authn.Tokens); ok {
+		parts.Go(func() { failed <- tokens.Follow(background, s.deps.Store) })
+	}
 	if s.deps.Probes != nil {
 		parts.Go(func() { failed <- s.deps.Probes.Follow(background, s.probed) })
 	}

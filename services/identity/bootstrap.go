@@ -8,6 +8,8 @@ import (
 	"github.com/google/uuid"
 
 	claimv1 "github.com/slipway-paas/slipway/gen/slipway/claim/v1"
+	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
+	"github.com/slipway-paas/slipway/libs/access"
 	"github.com/slipway-paas/slipway/libs/eventstore"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/identity/operator"
@@ -18,8 +20,8 @@ const DefaultOrg = "default"
 
 // ScopeDeploy lets a token use the deploy dialect, ScopeAdmin run the platform.
 const (
-	ScopeDeploy = "deploy:manage"
-	ScopeAdmin  = "admin"
+	ScopeDeploy = access.DeployManage
+	ScopeAdmin  = access.Admin
 )
 
 // firstScopes are the first operator's, whose platform it is.
@@ -49,7 +51,7 @@ func (s *Service) Bootstrap(ctx context.Context) (c Credentials, created bool, e
 		return Credentials{}, false, err
 	}
 	if state.Exists() {
-		return newCredentials(state, ""), false, s.grant(ctx, state, sequence)
+		return newCredentials(state, ""), false, errors.Join(s.found(ctx, state), s.grant(ctx, state, sequence))
 	}
 	id, err := uuid.NewV7()
 	if err != nil {
@@ -61,7 +63,7 @@ func (s *Service) Bootstrap(ctx context.Context) (c Credentials, created bool, e
 	}
 	token, hash := newToken()
 	command := operator.Bootstrap{ID: id.String(), OrgID: DefaultOrg, AppID: app.String(), TokenSHA256: hash, Scopes: firstScopes()}
-	made, err := operator.Decide(operator.State{}, command)
+	made, err := operator.Decide(operator.State{}, command, s.deps.Now())
 	if err != nil {
 		return Credentials{}, false, fmt.Errorf("make the first operator: %w", err)
 	}
@@ -69,6 +71,7 @@ func (s *Service) Bootstrap(ctx context.Context) (c Credentials, created bool, e
 	claim := &claimv1.ClaimTaken{Kind: "first_operator", Name: DefaultOrg, Holder: self.String()}
 	_, err = s.deps.Store.AppendBatch(ctx, []eventstore.Expected{
 		{Event: s.event(firstOperator, "first-operator-claim-"+id.String(), claim)},
+		{Event: s.event(defaultOrg(), "default-org-"+id.String(), orgOf(id.String()))},
 		{Event: s.event(self, "first-operator-"+id.String(), made)},
 	})
 	if errors.Is(err, eventstore.ErrConflict) {
@@ -80,12 +83,35 @@ func (s *Service) Bootstrap(ctx context.Context) (c Credentials, created bool, e
 	if err != nil {
 		return Credentials{}, false, fmt.Errorf("write the first operator to the log: %w", err)
 	}
-	return newCredentials(operator.Evolve(operator.State{}, made), token), true, nil
+	return newCredentials(operator.Evolve(operator.State{}, eventstore.Recorded{Event: eventstore.Event{Payload: made}}), token), true, nil
+}
+
+func defaultOrg() subjects.Aggregate { return subjects.Of(DefaultOrg, subjects.Org, DefaultOrg) }
+
+// orgOf makes the first operator's organization.
+func orgOf(owner string) *identityv1.OrgCreated {
+	return &identityv1.OrgCreated{OrgId: DefaultOrg, Name: DefaultOrg, OwnerId: owner}
+}
+
+// found makes the organization of a first operator of before there were any.
+func (s *Service) found(ctx context.Context, state operator.State) error {
+	last, err := s.deps.Store.LastSequence(ctx, defaultOrg().Filter())
+	if err != nil {
+		return fmt.Errorf("look for the first operator's organization: %w", err)
+	}
+	if last > 0 {
+		return nil
+	}
+	_, err = s.deps.Store.Append(ctx, eventstore.Expected{Event: s.event(defaultOrg(), "default-org-"+state.ID, orgOf(state.ID))})
+	if err != nil && !errors.Is(err, eventstore.ErrConflict) {
+		return fmt.Errorf("write the first operator's organization to the log: %w", err)
+	}
+	return nil
 }
 
 // grant gives the first operator the scopes that came after it.
 func (s *Service) grant(ctx context.Context, state operator.State, sequence uint64) error {
-	granted, err := operator.Decide(state, operator.GrantScopes{Scopes: firstScopes()})
+	granted, err := operator.Decide(state, operator.GrantScopes{Scopes: firstScopes()}, s.deps.Now())
 	if errors.Is(err, operator.ErrGranted) {
 		return nil
 	}
@@ -119,7 +145,7 @@ func (s *Service) ReplaceToken(ctx context.Context) (Credentials, error) {
 		return Credentials{}, err
 	}
 	token, hash := newToken()
-	replaced, err := operator.Decide(state, operator.ReplaceToken{TokenSHA256: hash})
+	replaced, err := operator.Decide(state, operator.ReplaceToken{TokenSHA256: hash}, s.deps.Now())
 	if err != nil {
 		return Credentials{}, fmt.Errorf("replace the first operator's token: %w", err)
 	}
@@ -157,7 +183,7 @@ func (s *Service) first(ctx context.Context) (operator.State, uint64, error) {
 	var state operator.State
 	var sequence uint64
 	for _, e := range events {
-		state, sequence = operator.Evolve(state, e.Payload), e.Sequence
+		state, sequence = operator.Evolve(state, e), e.Sequence
 	}
 	if !state.Exists() {
 		return operator.State{}, 0, fmt.Errorf("the log names operator %q as the first and holds no such operator", id)

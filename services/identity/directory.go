@@ -1,73 +1,213 @@
 package identity
 
 import (
-	"crypto/sha256"
-	"crypto/subtle"
+	"context"
 	"sync"
+	"time"
 
+	"github.com/slipway-paas/slipway/libs/access"
 	"github.com/slipway-paas/slipway/libs/eventstore"
 	"github.com/slipway-paas/slipway/libs/subjects"
+	"github.com/slipway-paas/slipway/services/identity/apikey"
+	"github.com/slipway-paas/slipway/services/identity/credential"
+	"github.com/slipway-paas/slipway/services/identity/oauth"
 	"github.com/slipway-paas/slipway/services/identity/operator"
+	"github.com/slipway-paas/slipway/services/identity/org"
+	"github.com/slipway-paas/slipway/services/identity/session"
 )
 
-// directory is all operators, folded in memory from the log. Its size is that of
-// the number of operators: about 300 bytes each.
+// directory is all operators, organizations and credentials, folded in memory from the
+// log: about 1 kB an operator and 300 bytes a credential.
 type directory struct {
 	mu        sync.RWMutex
-	operators map[subjects.Aggregate]operator.State
-	// byHash finds candidates by a part of their token's hash, so that what a lookup
-	// takes tells nothing of the rest; the rest is compared in constant time.
-	byHash map[[8]byte][]subjects.Aggregate
+	operators map[string]operator.State
+	// where is each operator's aggregate: the first one's is not the platform's.
+	where  map[string]subjects.Aggregate
+	emails map[credential.Hash]string // operators' ids
+	orgs   map[string]org.State
+	// memberOf are the organizations of each operator.
+	memberOf map[string]map[string]bool
+	issuers  map[subjects.Aggregate]credential.Issuer
+	keysOf   map[string]map[string]bool // ids of API keys by org
+	book     *credential.Book
+	// oauth is what OAuthService looks up.
+	oauth *oauth.Directory
+
+	position uint64
+	moved    chan struct{} // closed and replaced when position grows
 }
 
 func newDirectory() *directory {
-	return &directory{operators: map[subjects.Aggregate]operator.State{}, byHash: map[[8]byte][]subjects.Aggregate{}}
+	return &directory{
+		operators: map[string]operator.State{}, where: map[string]subjects.Aggregate{}, emails: map[credential.Hash]string{},
+		orgs: map[string]org.State{}, memberOf: map[string]map[string]bool{},
+		issuers: map[subjects.Aggregate]credential.Issuer{}, keysOf: map[string]map[string]bool{},
+		book: credential.NewBook(), oauth: oauth.NewDirectory(), moved: make(chan struct{}),
+	}
+}
+
+// folds has a fold for each kind of aggregate that the directory is made of. A new kind
+// of credential needs a line here and nothing else: a state that is a
+// credential.Issuer, folded by issue.
+func folds() map[string]func(*directory, eventstore.Recorded) {
+	return map[string]func(*directory, eventstore.Recorded){
+		subjects.Operator: (*directory).applyOperator,
+		subjects.Org:      (*directory).applyOrg,
+		subjects.APIKey:   (*directory).applyKey,
+		subjects.Session:  issue(session.Evolve),
+		subjects.OAuthApp: (*directory).applyOAuth,
+		subjects.Grant:    (*directory).applyOAuth,
+		subjects.Device:   (*directory).applyOAuth,
+	}
+}
+
+// filters are the events that the directory is made of.
+func filters() []string {
+	var all []string
+	for kind := range folds() {
+		all = append(all, subjects.KindFilter(kind))
+	}
+	return all
 }
 
 func (d *directory) apply(events []eventstore.Recorded) {
+	known := folds()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, e := range events {
-		before := d.operators[e.Aggregate]
-		after := operator.Evolve(before, e.Payload)
-		if before.Exists() {
-			d.unindex(before.TokenSHA256, e.Aggregate)
+		if fold := known[e.Aggregate.Kind]; fold != nil {
+			fold(d, e)
 		}
-		if after.Exists() {
-			d.operators[e.Aggregate] = after
-			key := [8]byte(after.TokenSHA256[:8])
-			d.byHash[key] = append(d.byHash[key], e.Aggregate)
-		}
+		d.position = e.Sequence
+	}
+	close(d.moved)
+	d.moved = make(chan struct{})
+}
+
+// issue folds aggregates of which only the credentials matter.
+func issue[S credential.Issuer](evolve func(S, eventstore.Recorded) S) func(*directory, eventstore.Recorded) {
+	return func(d *directory, e eventstore.Recorded) {
+		before, _ := d.issuers[e.Aggregate].(S) // the zero S when there is none yet
+		after := evolve(before, e)
+		d.issuers[e.Aggregate] = after
+		d.book.Set(e.Aggregate, after.Credentials())
 	}
 }
 
-func (d *directory) unindex(hash [sha256.Size]byte, a subjects.Aggregate) {
-	key := [8]byte(hash[:8])
-	var kept []subjects.Aggregate
-	for _, other := range d.byHash[key] {
-		if other != a {
-			kept = append(kept, other)
-		}
-	}
-	if kept == nil {
-		delete(d.byHash, key)
+func (d *directory) applyOperator(e eventstore.Recorded) {
+	after := operator.Evolve(d.operators[e.Aggregate.ID], e)
+	// An operator's id says nothing of its org: take no events of another org's for it.
+	if home, known := d.where[e.Aggregate.ID]; !after.Exists() || known && home != e.Aggregate {
 		return
 	}
-	d.byHash[key] = kept
+	d.operators[after.ID], d.where[after.ID] = after, e.Aggregate
+	if after.EmailHash != (credential.Hash{}) {
+		d.emails[after.EmailHash] = after.ID
+	}
+	d.book.Set(e.Aggregate, after.Credentials())
 }
 
-// find returns the operator whose access token has that hash.
-func (d *directory) find(hash []byte) (operator.State, bool) {
-	if len(hash) != sha256.Size {
-		return operator.State{}, false
+func (d *directory) applyOrg(e eventstore.Recorded) {
+	before := d.orgs[e.Aggregate.ID]
+	after := org.Evolve(before, e)
+	if !after.Exists() || e.Aggregate.Org != e.Aggregate.ID {
+		return
 	}
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	for _, a := range d.byHash[[8]byte(hash[:8])] {
-		state := d.operators[a]
-		if subtle.ConstantTimeCompare(state.TokenSHA256[:], hash) == 1 {
-			return state, true
+	d.orgs[after.ID] = after
+	for id := range before.Members {
+		if _, still := after.Members[id]; !still {
+			delete(d.memberOf[id], after.ID)
 		}
 	}
-	return operator.State{}, false
+	for id := range after.Members {
+		if d.memberOf[id] == nil {
+			d.memberOf[id] = map[string]bool{}
+		}
+		d.memberOf[id][after.ID] = true
+	}
+}
+
+func (d *directory) applyKey(e eventstore.Recorded) {
+	issue(apikey.Evolve)(d, e)
+	if key, _ := d.issuers[e.Aggregate].(apikey.State); key.Live() {
+		if d.keysOf[key.Org] == nil {
+			d.keysOf[key.Org] = map[string]bool{}
+		}
+		d.keysOf[key.Org][key.ID] = true
+		return
+	}
+	delete(d.issuers, e.Aggregate)
+	delete(d.keysOf[e.Aggregate.Org], e.Aggregate.ID)
+}
+
+// applyOAuth leaves the state to the directory of OAuth: a grant outlives its access
+// tokens, and is forgotten only when its refresh token has ended.
+func (d *directory) applyOAuth(e eventstore.Recorded) {
+	if credentials := d.oauth.Apply(e); e.Aggregate.Kind == subjects.Grant {
+		d.book.Set(e.Aggregate, credentials)
+	}
+}
+
+// sweep forgets what has ended by itself. Keys stay: people want to see that they have.
+func (d *directory) sweep(now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, done := range d.book.Sweep(now) {
+		if done.Kind != subjects.APIKey && done.Kind != subjects.Operator {
+			delete(d.issuers, done)
+		}
+	}
+}
+
+// wait waits until the directory has folded the event with that sequence.
+func (d *directory) wait(ctx context.Context, sequence uint64) error {
+	for {
+		d.mu.RLock()
+		position, moved := d.position, d.moved
+		d.mu.RUnlock()
+		if position >= sequence {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-moved:
+		}
+	}
+}
+
+// found is what a credential comes to.
+type found struct {
+	credential.Credential
+	issuer   subjects.Aggregate
+	operator operator.State
+	// org is the one to act for, role the operator's in it: empty for no member.
+	org, role string
+}
+
+// find looks a credential up. It is not found when it has ended, by itself or with
+// what it is bound to. asked is the organization to act for; empty for its own.
+func (d *directory) find(hash []byte, asked string, now time.Time) (found, bool) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	c, issuer, ok := d.book.Find(hash)
+	if !ok || c.Ended(now) {
+		return found{}, false
+	}
+	holder, ok := d.operators[c.Operator]
+	if !ok || !holder.Holds(c) {
+		return found{}, false
+	}
+	f := found{Credential: c, issuer: issuer, operator: holder, org: c.Org}
+	if f.org == "" {
+		if f.org = asked; asked == "" {
+			f.org = holder.OrgID
+		}
+	}
+	f.role = d.orgs[f.org].Members[c.Operator].Role
+	// What is for one organization ends with the membership.
+	if c.Org != "" && !access.ValidRole(f.role) {
+		return found{}, false
+	}
+	return f, true
 }

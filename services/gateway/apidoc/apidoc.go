@@ -13,6 +13,7 @@ import (
 
 	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
 	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
+	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 )
 
 type object = map[string]any
@@ -68,9 +69,9 @@ func complete(op object, path, method string) error {
 	if !ok || responses["200"] == nil {
 		return fmt.Errorf("the generated OpenAPI document has no 200 for %s %s", method, path)
 	}
-	if op["operationId"] == "DeployService_CreateDeployment" {
+	if description, ok := creations()[fmt.Sprint(op["operationId"])]; ok {
 		created := responses["200"].(object)
-		created["description"] = "Created; the work goes on in the background."
+		created["description"] = description
 		delete(responses, "200")
 		responses["201"] = created
 	}
@@ -78,13 +79,23 @@ func complete(op object, path, method string) error {
 	if strings.Contains(path, "{") {
 		codes = append(codes, "404")
 	}
-	if method == "post" || method == "delete" {
+	if method == "post" || method == "put" || method == "delete" {
 		codes = append(codes, "400", "409", "413", "415", "422", "429")
 	}
 	for _, code := range codes {
 		responses[code] = object{"$ref": "#/components/responses/Problem"}
 	}
 	return nil
+}
+
+// creations are the operations that answer 201, and what they say of it.
+func creations() map[string]string {
+	return map[string]string{
+		"DeployService_CreateDeployment": "Created; the work goes on in the background.",
+		"OrgService_CreateOrg":           "Created, with the caller as its owner.",
+		"OrgService_InviteMember":        "Invited; whoever has the address may join.",
+		"ApiKeyService_CreateApiKey":     "Created; the key is shown this once.",
+	}
 }
 
 func eventsOperation() object {
@@ -149,7 +160,7 @@ func schemas() object {
 			},
 		},
 	}
-	for _, file := range []protoreflect.FileDescriptor{deployv1.File_slipway_deploy_v1_deploy_proto, adminv1.File_slipway_admin_v1_admin_proto} {
+	for _, file := range described() {
 		messages := file.Messages()
 		for i := range messages.Len() {
 			m := messages.Get(i)
@@ -160,6 +171,15 @@ func schemas() object {
 		}
 	}
 	return out
+}
+
+// described are the files whose messages the public API is made of.
+func described() []protoreflect.FileDescriptor {
+	return []protoreflect.FileDescriptor{
+		deployv1.File_slipway_deploy_v1_deploy_proto, adminv1.File_slipway_admin_v1_admin_proto,
+		identityv1.File_slipway_identity_v1_accounts_proto, identityv1.File_slipway_identity_v1_orgs_proto,
+		identityv1.File_slipway_identity_v1_apikeys_proto,
+	}
 }
 
 func message(m protoreflect.MessageDescriptor) object {

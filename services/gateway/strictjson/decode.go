@@ -13,10 +13,12 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/slipway-paas/slipway/libs/problem"
 )
@@ -28,7 +30,7 @@ import (
 // together with the other fields at fault.
 //
 // It knows the kinds that requests are made of: strings, 32-bit integers, booleans,
-// their wrappers, and maps from string to string.
+// their wrappers, times, lists of strings, and maps from string to string.
 func Unmarshal(data []byte, m proto.Message) error {
 	if !utf8.Valid(data) {
 		return fault("The body is not valid UTF-8; send JSON in UTF-8.")
@@ -124,6 +126,19 @@ func value(d *json.Decoder, m protoreflect.Message, field protoreflect.FieldDesc
 			return fault("Field %s must be an object whose values are strings.", quote(field.TextName()))
 		}
 		return stringMap(d, m.Mutable(field).Map(), field.TextName())
+	case field.IsList():
+		if token != json.Delim('[') {
+			return fault("Field %s must be an array of strings.", quote(field.TextName()))
+		}
+		return stringList(d, m.Mutable(field).List(), field)
+	case isTimestamp(field):
+		text, ok := token.(string)
+		at, err := time.Parse(time.RFC3339, text)
+		if !ok || err != nil || timestamppb.New(at).CheckValid() != nil {
+			return fault("Field %s must be a time as RFC 3339 has it, like \"2030-12-31T23:59:59Z\".", quote(field.TextName()))
+		}
+		m.Set(field, protoreflect.ValueOfMessage(timestamppb.New(at).ProtoReflect()))
+		return nil
 	case isWrapper(field):
 		inner := m.NewField(field).Message()
 		v, err := scalar(token, inner.Descriptor().Fields().ByName("value"), field.TextName())
@@ -146,6 +161,28 @@ func value(d *json.Decoder, m protoreflect.Message, field protoreflect.FieldDesc
 func isWrapper(field protoreflect.FieldDescriptor) bool {
 	return field.Kind() == protoreflect.MessageKind && !field.IsList() &&
 		field.Message().ParentFile().Path() == "google/protobuf/wrappers.proto"
+}
+
+func isTimestamp(field protoreflect.FieldDescriptor) bool {
+	return field.Kind() == protoreflect.MessageKind && !field.IsList() && field.Message().FullName() == "google.protobuf.Timestamp"
+}
+
+func stringList(d *json.Decoder, into protoreflect.List, field protoreflect.FieldDescriptor) error {
+	for d.More() {
+		token, err := d.Token()
+		if err != nil {
+			return malformed(err)
+		}
+		text, ok := token.(string)
+		if !ok || field.Kind() != protoreflect.StringKind {
+			return fault("Field %s must be an array of strings.", quote(field.TextName()))
+		}
+		into.Append(protoreflect.ValueOfString(text))
+	}
+	if _, err := d.Token(); err != nil {
+		return malformed(err)
+	}
+	return nil
 }
 
 func scalar(token json.Token, field protoreflect.FieldDescriptor, name string) (protoreflect.Value, error) {

@@ -45,6 +45,7 @@ type State struct {
 	ExpiresAt            time.Time
 	// OperatorID is who decided, OrgID for which org it was approved.
 	OperatorID, OrgID string
+	PasswordEpoch     uint32
 	Denied            bool
 }
 
@@ -89,6 +90,7 @@ type Start struct {
 type Approve struct {
 	OperatorID, OrgID string
 	Scopes            []string
+	PasswordEpoch     uint32
 }
 
 // Deny refuses it.
@@ -121,7 +123,7 @@ func decide(s State, c Command, now time.Time) (proto.Message, error) {
 		if len(c.Scopes) == 0 || !scope.Within(c.Scopes, s.Scopes) {
 			return nil, problem.Forbidden("The device has not asked for that.")
 		}
-		return &identityv1.DeviceApproved{OperatorId: c.OperatorID, OrgId: c.OrgID, Scopes: scope.Sorted(c.Scopes)}, nil
+		return &identityv1.DeviceApproved{OperatorId: c.OperatorID, OrgId: c.OrgID, Scopes: scope.Sorted(c.Scopes), PasswordEpoch: c.PasswordEpoch}, nil
 	case Deny:
 		return &identityv1.DeviceDenied{OperatorId: c.OperatorID}, nil
 	default:
@@ -143,6 +145,7 @@ func Evolve(s State, event eventstore.Recorded) State {
 	case *identityv1.DeviceApproved:
 		if s.Exists() && s.OperatorID == "" {
 			s.OperatorID, s.OrgID, s.Scopes = e.GetOperatorId(), e.GetOrgId(), e.GetScopes()
+			s.PasswordEpoch = e.GetPasswordEpoch()
 		}
 	case *identityv1.DeviceDenied:
 		if s.Exists() && s.OperatorID == "" {

@@ -34,6 +34,7 @@ type Open struct {
 	Scopes                []string
 	RedirectURI           string
 	Challenge, Code       Hash
+	PasswordEpoch         uint32
 }
 
 // OpenForDevice makes a grant with its first tokens.
@@ -43,6 +44,7 @@ type OpenForDevice struct {
 	Scopes                []string
 	DeviceID              string
 	Tokens                TokenHashes
+	PasswordEpoch         uint32
 }
 
 // RedeemCode turns the code into tokens.
@@ -92,6 +94,7 @@ func Decide(s State, c Command, now time.Time) (proto.Message, error) {
 			GrantId: c.ID, OrgId: c.OrgID, OperatorId: c.OperatorID, ClientId: c.ClientID, ClientName: c.ClientName,
 			Scopes: scope.Sorted(c.Scopes), RedirectUri: c.RedirectURI,
 			CodeChallenge: c.Challenge[:], CodeSha256: c.Code[:], CodeExpiresAt: timestamppb.New(now.Add(CodeFor)),
+			PasswordEpoch: c.PasswordEpoch,
 		}, nil
 	case OpenForDevice:
 		if s.Exists() {
@@ -99,7 +102,7 @@ func Decide(s State, c Command, now time.Time) (proto.Message, error) {
 		}
 		return &identityv1.DeviceCodeRedeemed{
 			GrantId: c.ID, OrgId: c.OrgID, OperatorId: c.OperatorID, ClientId: c.ClientID, ClientName: c.ClientName,
-			Scopes: scope.Sorted(c.Scopes), DeviceId: c.DeviceID, Tokens: issue(c.Tokens, c.Scopes, now, now),
+			Scopes: scope.Sorted(c.Scopes), DeviceId: c.DeviceID, Tokens: issue(c.Tokens, c.Scopes, now, now), PasswordEpoch: c.PasswordEpoch,
 		}, nil
 	case RedeemCode:
 		return redeem(s, c, now)

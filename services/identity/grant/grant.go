@@ -15,6 +15,7 @@ import (
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	"github.com/slipway-paas/slipway/libs/decider"
 	"github.com/slipway-paas/slipway/libs/eventstore"
+	"github.com/slipway-paas/slipway/services/identity/credential"
 	"github.com/slipway-paas/slipway/services/identity/scope"
 )
 
@@ -84,6 +85,8 @@ type State struct {
 	OpenedAt   time.Time
 	LastUsedAt time.Time
 	Revoked    bool
+	// PasswordEpoch is the operator's at consent.
+	PasswordEpoch uint32
 }
 
 // Exists reports whether the grant has been opened.
@@ -106,6 +109,18 @@ func (s State) End() time.Time {
 		}
 	}
 	return end
+}
+
+// Credentials are the access tokens; see credential.Issuer.
+func (s State) Credentials() []credential.Credential {
+	all := make([]credential.Credential, len(s.Access))
+	for i, a := range s.Access {
+		all[i] = credential.Credential{
+			Hash: a.SHA256, Kind: credential.AccessToken, Operator: s.OperatorID, Org: s.OrgID, App: s.ClientID,
+			Scopes: a.Scopes, Expires: a.ExpiresAt, Bond: credential.ToPassword, Epoch: s.PasswordEpoch,
+		}
+	}
+	return all
 }
 
 // AccessToken finds a valid access token by its hash.
@@ -141,7 +156,7 @@ func Evolve(s State, event eventstore.Recorded) State {
 			ID: e.GetGrantId(), OrgID: e.GetOrgId(), OperatorID: e.GetOperatorId(),
 			ClientID: e.GetClientId(), ClientName: e.GetClientName(), Scopes: e.GetScopes(),
 			Code:     &Code{SHA256: code, Challenge: challenge, RedirectURI: e.GetRedirectUri(), ExpiresAt: e.GetCodeExpiresAt().AsTime()},
-			OpenedAt: event.Time, LastUsedAt: event.Time,
+			OpenedAt: event.Time, LastUsedAt: event.Time, PasswordEpoch: e.GetPasswordEpoch(),
 		}
 	case *identityv1.DeviceCodeRedeemed:
 		if s.Exists() {
@@ -149,7 +164,8 @@ func Evolve(s State, event eventstore.Recorded) State {
 		}
 		opened := State{
 			ID: e.GetGrantId(), OrgID: e.GetOrgId(), OperatorID: e.GetOperatorId(),
-			ClientID: e.GetClientId(), ClientName: e.GetClientName(), Scopes: e.GetScopes(), OpenedAt: event.Time,
+			ClientID: e.GetClientId(), ClientName: e.GetClientName(), Scopes: e.GetScopes(),
+			OpenedAt: event.Time, PasswordEpoch: e.GetPasswordEpoch(),
 		}
 		return opened.issued(e.GetTokens(), event.Time)
 	case *identityv1.CodeRedeemed:

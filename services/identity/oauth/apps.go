@@ -23,7 +23,7 @@ func (s *Server) RegisterApp(ctx context.Context, req *identityv1.RegisterAppReq
 	id := uuid.Must(uuid.NewV7()).String()
 	c := oauthapp.Register{
 		ClientID: id, OrgID: p.GetOrgId(), OperatorID: p.GetOperatorId(), Name: req.GetName(),
-		RedirectURIs: req.GetRedirectUris(), Scopes: req.GetScopes(), Grantable: s.deps.Authority.Grantable(p),
+		RedirectURIs: req.GetRedirectUris(), Scopes: req.GetScopes(), Grantable: s.deps.People.Grantable(p),
 	}
 	var secret string
 	if req.GetConfidential() {
@@ -74,7 +74,7 @@ func (s *Server) mayGrant(p *identityv1.Principal, app oauthapp.State, scopes []
 		return invalid("The app asks for nothing; it must name a scope.")
 	case !scope.Within(scopes, app.Scopes):
 		return invalid("The app asks for more than it has registered.")
-	case !scope.Within(scopes, s.deps.Authority.Grantable(p)):
+	case !scope.Within(scopes, s.deps.People.Grantable(p)):
 		return invalid("You cannot give this app what it asks for (" + strings.Join(scopes, ", ") + "), because you do not have all of it yourself.")
 	}
 	return nil

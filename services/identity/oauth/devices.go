@@ -2,6 +2,7 @@ package oauth
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"time"
 
@@ -66,7 +67,7 @@ func (s *Server) GetDevice(_ context.Context, req *identityv1.GetDeviceRequest) 
 }
 
 func (s *Server) waiting(userCode string) (device.State, error) {
-	if err := s.Ready(); err != nil {
+	if err := s.deps.Ready(); err != nil {
 		return device.State{}, problem.Unavailable("Slipway is starting; try again in a second.", time.Second)
 	}
 	d, ok := s.known.waiting(hashUserCode(userCode), s.deps.Now())
@@ -95,7 +96,7 @@ func (s *Server) DecideDevice(ctx context.Context, req *identityv1.DecideDeviceR
 		if err := s.mayGrant(p, app, req.GetScopes()); err != nil {
 			return nil, err
 		}
-		c = device.Approve{OperatorID: p.GetOperatorId(), OrgID: p.GetOrgId(), Scopes: req.GetScopes()}
+		c = device.Approve{OperatorID: p.GetOperatorId(), OrgID: p.GetOrgId(), Scopes: req.GetScopes(), PasswordEpoch: s.deps.People.PasswordEpoch(p.GetOperatorId())}
 	}
 	done, err := s.devices.Handle(ctx, command(ctx, subjects.Of(subjects.Platform, subjects.Device, d.ID), p.GetOperatorId(), c))
 	if err != nil {
@@ -122,12 +123,15 @@ func (s *Server) RedeemDeviceCode(ctx context.Context, req *identityv1.RedeemDev
 		}
 		return nil, err
 	}
+	if !s.deps.People.Stands(d.OperatorID, d.OrgID, d.PasswordEpoch) {
+		return nil, noMore()
+	}
 	// The grant has the device's id: it can be opened once.
 	g := subjects.Of(d.OrgID, subjects.Grant, d.ID)
 	fresh := newPair(g)
 	done, err := s.grants.Handle(ctx, command[grant.Command](ctx, g, d.OperatorID, grant.OpenForDevice{
 		ID: g.ID, OrgID: g.Org, OperatorID: d.OperatorID, ClientID: d.ClientID, ClientName: d.ClientName,
-		Scopes: d.Scopes, DeviceID: d.ID, Tokens: fresh.hashes,
+		Scopes: d.Scopes, DeviceID: d.ID, Tokens: fresh.hashes, PasswordEpoch: d.PasswordEpoch,
 	}))
 	if err != nil {
 		return nil, s.failed(ctx, "redeem a device code", err)
@@ -140,6 +144,9 @@ func (s *Server) RedeemDeviceCode(ctx context.Context, req *identityv1.RedeemDev
 func (s *Server) tooSoon(id string, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(s.asked) > 2*maxWaiting {
+		maps.DeleteFunc(s.asked, func(_ string, at time.Time) bool { return now.Sub(at) > device.For })
+	}
 	before, ok := s.asked[id]
 	s.asked[id] = now
 	return ok && now.Sub(before) < device.Interval-patience

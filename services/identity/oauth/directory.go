@@ -1,7 +1,6 @@
 package oauth
 
 import (
-	"context"
 	"maps"
 	"slices"
 	"sync"
@@ -9,6 +8,7 @@ import (
 
 	"github.com/slipway-paas/slipway/libs/eventstore"
 	"github.com/slipway-paas/slipway/libs/subjects"
+	"github.com/slipway-paas/slipway/services/identity/credential"
 	"github.com/slipway-paas/slipway/services/identity/device"
 	"github.com/slipway-paas/slipway/services/identity/grant"
 	"github.com/slipway-paas/slipway/services/identity/oauthapp"
@@ -17,12 +17,9 @@ import (
 // slack is how much the clocks of those who write the log may differ.
 const slack = 5 * time.Minute
 
-// sweepEvery is after how many events what has ended is forgotten.
-const sweepEvery = 4096
-
-// directory is what lookups by something else than an id need, folded from the log: all
-// apps, and the grants and devices that have not ended.
-type directory struct {
+// Directory is what lookups by something else than an id need, folded from the log: all
+// apps, and the grants and devices that have not ended. It may be used concurrently.
+type Directory struct {
 	mu      sync.RWMutex
 	apps    map[string]oauthapp.State
 	grants  map[subjects.Aggregate]grant.State
@@ -32,49 +29,38 @@ type directory struct {
 	byAccess   map[grant.Hash]subjects.Aggregate
 	byOperator map[string]map[subjects.Aggregate]struct{}
 	byUserCode map[device.Hash]string
-
-	applied uint64
-	// moved is closed when applied grows.
-	moved chan struct{}
-	seen  int
 }
 
-func newDirectory() *directory {
-	return &directory{
+// NewDirectory makes an empty one.
+func NewDirectory() *Directory {
+	return &Directory{
 		apps: map[string]oauthapp.State{}, grants: map[subjects.Aggregate]grant.State{}, devices: map[string]device.State{},
 		byAccess: map[grant.Hash]subjects.Aggregate{}, byOperator: map[string]map[subjects.Aggregate]struct{}{},
-		byUserCode: map[device.Hash]string{}, moved: make(chan struct{}),
+		byUserCode: map[device.Hash]string{},
 	}
 }
 
-func (d *directory) apply(events []eventstore.Recorded) {
-	if len(events) == 0 {
-		return
-	}
+// Apply folds one event in, and returns the credentials that its aggregate gives out
+// from then on.
+func (d *Directory) Apply(e eventstore.Recorded) []credential.Credential {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, e := range events {
-		switch e.Aggregate.Kind {
-		case subjects.OAuthApp:
-			if app := oauthapp.Evolve(d.apps[e.Aggregate.ID], e); app.Exists() {
-				d.apps[e.Aggregate.ID] = app
-			}
-		case subjects.Grant:
-			d.putGrant(e.Aggregate, grant.Evolve(d.grants[e.Aggregate], e))
-		case subjects.Device:
-			d.putDevice(e.Aggregate.ID, device.Evolve(d.devices[e.Aggregate.ID], e))
+	switch e.Aggregate.Kind {
+	case subjects.OAuthApp:
+		if app := oauthapp.Evolve(d.apps[e.Aggregate.ID], e); app.Exists() {
+			d.apps[e.Aggregate.ID] = app
 		}
+	case subjects.Grant:
+		after := grant.Evolve(d.grants[e.Aggregate], e)
+		d.putGrant(e.Aggregate, after)
+		return after.Credentials()
+	case subjects.Device:
+		d.putDevice(e.Aggregate.ID, device.Evolve(d.devices[e.Aggregate.ID], e))
 	}
-	last := events[len(events)-1]
-	if d.seen += len(events); d.seen >= sweepEvery {
-		d.sweepLocked(last.Time.Add(-slack))
-	}
-	d.applied = last.Sequence
-	close(d.moved)
-	d.moved = make(chan struct{})
+	return nil
 }
 
-func (d *directory) putGrant(a subjects.Aggregate, after grant.State) {
+func (d *Directory) putGrant(a subjects.Aggregate, after grant.State) {
 	for _, access := range d.grants[a].Access {
 		delete(d.byAccess, access.SHA256)
 	}
@@ -97,7 +83,7 @@ func (d *directory) putGrant(a subjects.Aggregate, after grant.State) {
 	d.byOperator[after.OperatorID][a] = struct{}{}
 }
 
-func (d *directory) dropGrant(a subjects.Aggregate) {
+func (d *Directory) dropGrant(a subjects.Aggregate) {
 	state := d.grants[a]
 	for _, access := range state.Access {
 		delete(d.byAccess, access.SHA256)
@@ -109,7 +95,7 @@ func (d *directory) dropGrant(a subjects.Aggregate) {
 	}
 }
 
-func (d *directory) putDevice(id string, after device.State) {
+func (d *Directory) putDevice(id string, after device.State) {
 	if !after.Exists() {
 		return
 	}
@@ -122,15 +108,12 @@ func (d *directory) putDevice(id string, after device.State) {
 	d.byUserCode[after.UserCode] = id
 }
 
-// sweep forgets what ended before the given time.
-func (d *directory) sweep(before time.Time) {
+// Sweep forgets what has ended. It is for when the whole log has been folded: of what is
+// long past the end is known only then.
+func (d *Directory) Sweep(now time.Time) {
+	before := now.Add(-slack)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.sweepLocked(before)
-}
-
-func (d *directory) sweepLocked(before time.Time) {
-	d.seen = 0
 	for a, g := range d.grants {
 		if !g.Live(before) {
 			d.dropGrant(a)
@@ -144,24 +127,7 @@ func (d *directory) sweepLocked(before time.Time) {
 	}
 }
 
-// wait returns once the event with that sequence is known, or ctx ends.
-func (d *directory) wait(ctx context.Context, sequence uint64) error {
-	for {
-		d.mu.RLock()
-		applied, moved := d.applied, d.moved
-		d.mu.RUnlock()
-		if applied >= sequence {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-moved:
-		}
-	}
-}
-
-func (d *directory) app(clientID string) (oauthapp.State, bool) {
+func (d *Directory) app(clientID string) (oauthapp.State, bool) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	app, ok := d.apps[clientID]
@@ -170,7 +136,7 @@ func (d *directory) app(clientID string) (oauthapp.State, bool) {
 
 // access finds a valid access token. The hash of a token that somebody guesses tells
 // nothing of others, so that looking it up in a map gives nothing away.
-func (d *directory) access(hash grant.Hash, now time.Time) (subjects.Aggregate, grant.State, grant.Access, bool) {
+func (d *Directory) access(hash grant.Hash, now time.Time) (subjects.Aggregate, grant.State, grant.Access, bool) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	a, ok := d.byAccess[hash]
@@ -183,7 +149,7 @@ func (d *directory) access(hash grant.Hash, now time.Time) (subjects.Aggregate, 
 }
 
 // ofOperator are a person's grants that have tokens, the newest first.
-func (d *directory) ofOperator(operatorID string, now time.Time) []grant.State {
+func (d *Directory) ofOperator(operatorID string, now time.Time) []grant.State {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	var all []grant.State
@@ -202,7 +168,7 @@ func (d *directory) ofOperator(operatorID string, now time.Time) []grant.State {
 }
 
 // waiting finds the device that waits with that user code.
-func (d *directory) waiting(userCode device.Hash, now time.Time) (device.State, bool) {
+func (d *Directory) waiting(userCode device.Hash, now time.Time) (device.State, bool) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	state, ok := d.devices[d.byUserCode[userCode]]
@@ -210,7 +176,7 @@ func (d *directory) waiting(userCode device.Hash, now time.Time) (device.State, 
 }
 
 // numWaiting is how many devices wait.
-func (d *directory) numWaiting(now time.Time) int {
+func (d *Directory) numWaiting(now time.Time) int {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	n := 0

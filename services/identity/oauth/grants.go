@@ -42,6 +42,7 @@ func (s *Server) Approve(ctx context.Context, req *identityv1.ApproveRequest) (*
 	_, err = s.grants.Handle(ctx, command[grant.Command](ctx, a, p.GetOperatorId(), grant.Open{
 		ID: a.ID, OrgID: a.Org, OperatorID: p.GetOperatorId(), ClientID: app.ClientID, ClientName: app.Name,
 		Scopes: req.GetScopes(), RedirectURI: req.GetRedirectUri(), Challenge: grant.Hash(challenge), Code: hash,
+		PasswordEpoch: s.deps.People.PasswordEpoch(p.GetOperatorId()),
 	}))
 	if err != nil {
 		return nil, s.failed(ctx, "open a grant", err)
@@ -54,6 +55,9 @@ func (s *Server) RedeemCode(ctx context.Context, req *identityv1.RedeemCodeReque
 	a, hash, ok := addressed(prefixCode, subjects.Grant, req.GetCode())
 	if !ok {
 		return nil, grant.Refuse("The code is not valid; send the person to the authorize page again.")
+	}
+	if err := s.stands(ctx, a); err != nil {
+		return nil, err
 	}
 	fresh := newPair(a)
 	done, err := s.grants.Handle(ctx, command[grant.Command](ctx, a, req.GetClientId(), grant.RedeemCode{
@@ -71,6 +75,9 @@ func (s *Server) Refresh(ctx context.Context, req *identityv1.RefreshRequest) (*
 	a, hash, ok := addressed(prefixRefresh, subjects.Grant, req.GetRefreshToken())
 	if !ok {
 		return nil, grant.Refuse("The refresh token is not valid; sign in again.")
+	}
+	if err := s.stands(ctx, a); err != nil {
+		return nil, err
 	}
 	fresh := newPair(a)
 	done, err := s.grants.Handle(ctx, command[grant.Command](ctx, a, req.GetClientId(), grant.UseRefresh{
@@ -113,7 +120,7 @@ func (s *Server) Introspect(ctx context.Context, req *identityv1.IntrospectReque
 		if err != nil {
 			return nil, s.failed(ctx, "look at a token", err)
 		}
-		if g.ClientID != req.GetClientId() || !g.HoldsRefresh(hash, now) {
+		if g.ClientID != req.GetClientId() || !g.HoldsRefresh(hash, now) || !s.deps.People.Stands(g.OperatorID, g.OrgID, g.PasswordEpoch) {
 			return &identityv1.IntrospectResponse{}, nil
 		}
 		out := answer(g)
@@ -121,12 +128,28 @@ func (s *Server) Introspect(ctx context.Context, req *identityv1.IntrospectReque
 		return out, nil
 	}
 	_, g, access, ok := s.known.access(sha256.Sum256([]byte(req.GetToken())), now)
-	if !ok || g.ClientID != req.GetClientId() {
+	if !ok || g.ClientID != req.GetClientId() || !s.deps.People.Stands(g.OperatorID, g.OrgID, g.PasswordEpoch) {
 		return &identityv1.IntrospectResponse{}, nil
 	}
 	out := answer(g)
 	out.Scopes, out.ExpiresAt, out.IssuedAt = access.Scopes, stamp(access.ExpiresAt), stamp(access.IssuedAt)
 	return out, nil
+}
+
+// stands refuses a grant whose giver is no member any more, or has changed the password.
+func (s *Server) stands(ctx context.Context, a subjects.Aggregate) error {
+	g, _, err := s.grants.Load(ctx, a)
+	if err != nil {
+		return s.failed(ctx, "look at a grant", err)
+	}
+	if g.Exists() && !s.deps.People.Stands(g.OperatorID, g.OrgID, g.PasswordEpoch) {
+		return noMore()
+	}
+	return nil
+}
+
+func noMore() error {
+	return grant.Refuse("Who allowed this is no member of the organization any more, or has changed the password since; sign in again.")
 }
 
 // ListGrants implements identityv1.OAuthServiceServer.

@@ -78,6 +78,8 @@ func TestWhatCannotBeRegistered(t *testing.T) {
 		"data":                        {uri("data:text/html,hi"), "redirect_uris[0]"},
 		"a header in it":              {uri("https://a.b/\r\nSet-Cookie: x=y"), "redirect_uris[0]"},
 		"a backslash":                 {uri(`https://a.b\@evil.test/`), "redirect_uris[0]"},
+		"a host like a directive":     {uri("https://a;script-src b/"), "redirect_uris[0]"},
+		"another such host":           {uri("https://a;b/"), "redirect_uris[0]"},
 		"a wildcard":                  {uri("https://*.a.b/"), "redirect_uris[0]"},
 		"the same twice":              {uri("https://a.b/", "https://a.b/"), "redirect_uris[1]"},
 		"no scope":                    {scopes(), "scopes"},

@@ -9,8 +9,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/slipway-paas/slipway/libs/access"
 	"github.com/slipway-paas/slipway/libs/problem"
-	"github.com/slipway-paas/slipway/services/identity/scope"
 )
 
 // Bounds of what can be registered; lengths in bytes, names in characters.
@@ -43,16 +43,16 @@ func faults(c Register) []problem.Field {
 		}
 	}
 	if len(c.Scopes) == 0 {
-		add("scopes", "Name at least one of "+strings.Join(scope.All(), ", ")+".")
+		add("scopes", "Name at least one of "+strings.Join(access.Scopes(), ", ")+".")
 	}
-	for i, s := range c.Scopes[:min(len(c.Scopes), len(scope.All())+1)] {
+	for i, s := range c.Scopes[:min(len(c.Scopes), len(access.Scopes())+1)] {
 		at := fmt.Sprintf("scopes[%d]", i)
 		switch {
-		case !scope.Known(s):
-			add(at, "There is no such scope; use "+strings.Join(scope.All(), ", ")+".")
+		case !access.Known(s):
+			add(at, "There is no such scope; use "+strings.Join(access.Scopes(), ", ")+".")
 		case slices.Contains(c.Scopes[:i], s):
 			add(at, "It is named twice; name it once.")
-		case !slices.Contains(c.Grantable, s):
+		case !access.Holds(c.Grantable, s):
 			add(at, "You cannot give the scope "+s+" to an app, because you do not have it yourself; leave it out.")
 		}
 	}
@@ -96,8 +96,8 @@ func redirectFault(uri string) string {
 	}
 	switch u.Scheme {
 	case "https":
-		if u.Hostname() == "" {
-			return "Name the host, as in https://example.com/callback."
+		if !plainHost(u) {
+			return "Name the host in letters, digits, dots and hyphens, as in https://example.com/callback."
 		}
 	case "http":
 		if !loopback(u.Hostname()) {
@@ -109,6 +109,13 @@ func redirectFault(uri string) string {
 		}
 	}
 	return ""
+}
+
+// plainHost refuses hosts that a browser and a header could read differently.
+func plainHost(u *url.URL) bool {
+	_, err := netip.ParseAddr(u.Hostname())
+	name := u.Hostname()
+	return err == nil || name != "" && strings.Trim(strings.ToLower(name), "abcdefghijklmnopqrstuvwxyz0123456789.-") == ""
 }
 
 func loopback(host string) bool {

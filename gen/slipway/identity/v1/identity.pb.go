@@ -9,6 +9,7 @@ package identityv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -21,10 +22,70 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// CredentialKind is what the caller presented.
+type CredentialKind int32
+
+const (
+	CredentialKind_CREDENTIAL_KIND_UNSPECIFIED CredentialKind = 0
+	// ACCESS_TOKEN is an OAuth app's, or the first operator's from credentials.json.
+	CredentialKind_CREDENTIAL_KIND_ACCESS_TOKEN CredentialKind = 1
+	// SESSION is a person's own, from a login.
+	CredentialKind_CREDENTIAL_KIND_SESSION CredentialKind = 2
+	// API_KEY comes in the header x-api-key.
+	CredentialKind_CREDENTIAL_KIND_API_KEY CredentialKind = 3
+)
+
+// Enum value maps for CredentialKind.
+var (
+	CredentialKind_name = map[int32]string{
+		0: "CREDENTIAL_KIND_UNSPECIFIED",
+		1: "CREDENTIAL_KIND_ACCESS_TOKEN",
+		2: "CREDENTIAL_KIND_SESSION",
+		3: "CREDENTIAL_KIND_API_KEY",
+	}
+	CredentialKind_value = map[string]int32{
+		"CREDENTIAL_KIND_UNSPECIFIED":  0,
+		"CREDENTIAL_KIND_ACCESS_TOKEN": 1,
+		"CREDENTIAL_KIND_SESSION":      2,
+		"CREDENTIAL_KIND_API_KEY":      3,
+	}
+)
+
+func (x CredentialKind) Enum() *CredentialKind {
+	p := new(CredentialKind)
+	*p = x
+	return p
+}
+
+func (x CredentialKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CredentialKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_slipway_identity_v1_identity_proto_enumTypes[0].Descriptor()
+}
+
+func (CredentialKind) Type() protoreflect.EnumType {
+	return &file_slipway_identity_v1_identity_proto_enumTypes[0]
+}
+
+func (x CredentialKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CredentialKind.Descriptor instead.
+func (CredentialKind) EnumDescriptor() ([]byte, []int) {
+	return file_slipway_identity_v1_identity_proto_rawDescGZIP(), []int{0}
+}
+
 type AuthenticateRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// token_sha256 is the SHA-256 of the bearer token: the token itself stays in the gateway.
-	TokenSha256   []byte `protobuf:"bytes,1,opt,name=token_sha256,json=tokenSha256,proto3" json:"token_sha256,omitempty"`
+	// token_sha256 is the SHA-256 of what the caller presents, whatever its kind: the
+	// credential itself stays in the gateway.
+	TokenSha256 []byte `protobuf:"bytes,1,opt,name=token_sha256,json=tokenSha256,proto3" json:"token_sha256,omitempty"`
+	// org_id is the organization that the caller asked to act for; empty for the
+	// credential's own, for a session the operator's personal one.
+	OrgId         string `protobuf:"bytes,2,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -64,6 +125,13 @@ func (x *AuthenticateRequest) GetTokenSha256() []byte {
 		return x.TokenSha256
 	}
 	return nil
+}
+
+func (x *AuthenticateRequest) GetOrgId() string {
+	if x != nil {
+		return x.OrgId
+	}
+	return ""
 }
 
 type AuthenticateResponse struct {
@@ -110,13 +178,23 @@ func (x *AuthenticateResponse) GetPrincipal() *Principal {
 	return nil
 }
 
-// Principal is who acts: an operator, for an org, through an OAuth app.
+// Principal is who acts: an operator, for an org, through a credential.
 type Principal struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	OperatorId    string                 `protobuf:"bytes,1,opt,name=operator_id,json=operatorId,proto3" json:"operator_id,omitempty"`
-	OrgId         string                 `protobuf:"bytes,2,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
-	AppId         string                 `protobuf:"bytes,3,opt,name=app_id,json=appId,proto3" json:"app_id,omitempty"`
-	Scopes        []string               `protobuf:"bytes,4,rep,name=scopes,proto3" json:"scopes,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	OperatorId string                 `protobuf:"bytes,1,opt,name=operator_id,json=operatorId,proto3" json:"operator_id,omitempty"`
+	OrgId      string                 `protobuf:"bytes,2,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
+	// app_id is the OAuth app that acts; for sessions and API keys the credential's id.
+	AppId string `protobuf:"bytes,3,opt,name=app_id,json=appId,proto3" json:"app_id,omitempty"`
+	// scopes are those of the credential that the operator's role in the org allows.
+	Scopes []string       `protobuf:"bytes,4,rep,name=scopes,proto3" json:"scopes,omitempty"`
+	Kind   CredentialKind `protobuf:"varint,5,opt,name=kind,proto3,enum=slipway.identity.v1.CredentialKind" json:"kind,omitempty"`
+	// role in the org is owner, admin, member or viewer.
+	Role string `protobuf:"bytes,6,opt,name=role,proto3" json:"role,omitempty"`
+	// expires_at is when the credential ends by itself; unset for never.
+	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	// credential_id is the id of the aggregate that gave out the credential: the session,
+	// the API key, the grant, or the operator.
+	CredentialId  string `protobuf:"bytes,8,opt,name=credential_id,json=credentialId,proto3" json:"credential_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -179,21 +257,60 @@ func (x *Principal) GetScopes() []string {
 	return nil
 }
 
+func (x *Principal) GetKind() CredentialKind {
+	if x != nil {
+		return x.Kind
+	}
+	return CredentialKind_CREDENTIAL_KIND_UNSPECIFIED
+}
+
+func (x *Principal) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *Principal) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return nil
+}
+
+func (x *Principal) GetCredentialId() string {
+	if x != nil {
+		return x.CredentialId
+	}
+	return ""
+}
+
 var File_slipway_identity_v1_identity_proto protoreflect.FileDescriptor
 
 const file_slipway_identity_v1_identity_proto_rawDesc = "" +
 	"\n" +
-	"\"slipway/identity/v1/identity.proto\x12\x13slipway.identity.v1\"8\n" +
+	"\"slipway/identity/v1/identity.proto\x12\x13slipway.identity.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"O\n" +
 	"\x13AuthenticateRequest\x12!\n" +
-	"\ftoken_sha256\x18\x01 \x01(\fR\vtokenSha256\"T\n" +
+	"\ftoken_sha256\x18\x01 \x01(\fR\vtokenSha256\x12\x15\n" +
+	"\x06org_id\x18\x02 \x01(\tR\x05orgId\"T\n" +
 	"\x14AuthenticateResponse\x12<\n" +
-	"\tprincipal\x18\x01 \x01(\v2\x1e.slipway.identity.v1.PrincipalR\tprincipal\"r\n" +
+	"\tprincipal\x18\x01 \x01(\v2\x1e.slipway.identity.v1.PrincipalR\tprincipal\"\x9f\x02\n" +
 	"\tPrincipal\x12\x1f\n" +
 	"\voperator_id\x18\x01 \x01(\tR\n" +
 	"operatorId\x12\x15\n" +
 	"\x06org_id\x18\x02 \x01(\tR\x05orgId\x12\x15\n" +
 	"\x06app_id\x18\x03 \x01(\tR\x05appId\x12\x16\n" +
-	"\x06scopes\x18\x04 \x03(\tR\x06scopes2v\n" +
+	"\x06scopes\x18\x04 \x03(\tR\x06scopes\x127\n" +
+	"\x04kind\x18\x05 \x01(\x0e2#.slipway.identity.v1.CredentialKindR\x04kind\x12\x12\n" +
+	"\x04role\x18\x06 \x01(\tR\x04role\x129\n" +
+	"\n" +
+	"expires_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12#\n" +
+	"\rcredential_id\x18\b \x01(\tR\fcredentialId*\x8d\x01\n" +
+	"\x0eCredentialKind\x12\x1f\n" +
+	"\x1bCREDENTIAL_KIND_UNSPECIFIED\x10\x00\x12 \n" +
+	"\x1cCREDENTIAL_KIND_ACCESS_TOKEN\x10\x01\x12\x1b\n" +
+	"\x17CREDENTIAL_KIND_SESSION\x10\x02\x12\x1b\n" +
+	"\x17CREDENTIAL_KIND_API_KEY\x10\x032v\n" +
 	"\x0fIdentityService\x12c\n" +
 	"\fAuthenticate\x12(.slipway.identity.v1.AuthenticateRequest\x1a).slipway.identity.v1.AuthenticateResponseBDZBgithub.com/slipway-paas/slipway/gen/slipway/identity/v1;identityv1b\x06proto3"
 
@@ -209,21 +326,26 @@ func file_slipway_identity_v1_identity_proto_rawDescGZIP() []byte {
 	return file_slipway_identity_v1_identity_proto_rawDescData
 }
 
+var file_slipway_identity_v1_identity_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_slipway_identity_v1_identity_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_slipway_identity_v1_identity_proto_goTypes = []any{
-	(*AuthenticateRequest)(nil),  // 0: slipway.identity.v1.AuthenticateRequest
-	(*AuthenticateResponse)(nil), // 1: slipway.identity.v1.AuthenticateResponse
-	(*Principal)(nil),            // 2: slipway.identity.v1.Principal
+	(CredentialKind)(0),           // 0: slipway.identity.v1.CredentialKind
+	(*AuthenticateRequest)(nil),   // 1: slipway.identity.v1.AuthenticateRequest
+	(*AuthenticateResponse)(nil),  // 2: slipway.identity.v1.AuthenticateResponse
+	(*Principal)(nil),             // 3: slipway.identity.v1.Principal
+	(*timestamppb.Timestamp)(nil), // 4: google.protobuf.Timestamp
 }
 var file_slipway_identity_v1_identity_proto_depIdxs = []int32{
-	2, // 0: slipway.identity.v1.AuthenticateResponse.principal:type_name -> slipway.identity.v1.Principal
-	0, // 1: slipway.identity.v1.IdentityService.Authenticate:input_type -> slipway.identity.v1.AuthenticateRequest
-	1, // 2: slipway.identity.v1.IdentityService.Authenticate:output_type -> slipway.identity.v1.AuthenticateResponse
-	2, // [2:3] is the sub-list for method output_type
-	1, // [1:2] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	3, // 0: slipway.identity.v1.AuthenticateResponse.principal:type_name -> slipway.identity.v1.Principal
+	0, // 1: slipway.identity.v1.Principal.kind:type_name -> slipway.identity.v1.CredentialKind
+	4, // 2: slipway.identity.v1.Principal.expires_at:type_name -> google.protobuf.Timestamp
+	1, // 3: slipway.identity.v1.IdentityService.Authenticate:input_type -> slipway.identity.v1.AuthenticateRequest
+	2, // 4: slipway.identity.v1.IdentityService.Authenticate:output_type -> slipway.identity.v1.AuthenticateResponse
+	4, // [4:5] is the sub-list for method output_type
+	3, // [3:4] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_slipway_identity_v1_identity_proto_init() }
@@ -236,13 +358,14 @@ func file_slipway_identity_v1_identity_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_slipway_identity_v1_identity_proto_rawDesc), len(file_slipway_identity_v1_identity_proto_rawDesc)),
-			NumEnums:      0,
+			NumEnums:      1,
 			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_slipway_identity_v1_identity_proto_goTypes,
 		DependencyIndexes: file_slipway_identity_v1_identity_proto_depIdxs,
+		EnumInfos:         file_slipway_identity_v1_identity_proto_enumTypes,
 		MessageInfos:      file_slipway_identity_v1_identity_proto_msgTypes,
 	}.Build()
 	File_slipway_identity_v1_identity_proto = out.File

@@ -26,9 +26,10 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// IdentityService says who a token speaks for.
+// IdentityService says who a credential speaks for.
 type IdentityServiceClient interface {
-	// Authenticate answers UNAUTHENTICATED when the token is not valid.
+	// Authenticate answers UNAUTHENTICATED when the credential is not valid, and
+	// PERMISSION_DENIED when it does not speak for the organization that was asked for.
 	Authenticate(ctx context.Context, in *AuthenticateRequest, opts ...grpc.CallOption) (*AuthenticateResponse, error)
 }
 
@@ -54,9 +55,10 @@ func (c *identityServiceClient) Authenticate(ctx context.Context, in *Authentica
 // All implementations must embed UnimplementedIdentityServiceServer
 // for forward compatibility.
 //
-// IdentityService says who a token speaks for.
+// IdentityService says who a credential speaks for.
 type IdentityServiceServer interface {
-	// Authenticate answers UNAUTHENTICATED when the token is not valid.
+	// Authenticate answers UNAUTHENTICATED when the credential is not valid, and
+	// PERMISSION_DENIED when it does not speak for the organization that was asked for.
 	Authenticate(context.Context, *AuthenticateRequest) (*AuthenticateResponse, error)
 	mustEmbedUnimplementedIdentityServiceServer()
 }

@@ -136,6 +136,8 @@ type GrantOpened struct {
 	CodeChallenge []byte                 `protobuf:"bytes,8,opt,name=code_challenge,json=codeChallenge,proto3" json:"code_challenge,omitempty"`
 	CodeSha256    []byte                 `protobuf:"bytes,9,opt,name=code_sha256,json=codeSha256,proto3" json:"code_sha256,omitempty"`
 	CodeExpiresAt *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=code_expires_at,json=codeExpiresAt,proto3" json:"code_expires_at,omitempty"`
+	// password_epoch is the operator's at consent: a later password ends the grant.
+	PasswordEpoch uint32 `protobuf:"varint,11,opt,name=password_epoch,json=passwordEpoch,proto3" json:"password_epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -238,6 +240,13 @@ func (x *GrantOpened) GetCodeExpiresAt() *timestamppb.Timestamp {
 		return x.CodeExpiresAt
 	}
 	return nil
+}
+
+func (x *GrantOpened) GetPasswordEpoch() uint32 {
+	if x != nil {
+		return x.PasswordEpoch
+	}
+	return 0
 }
 
 // IssuedTokens are the hashes of an access token and the refresh token that came with it.
@@ -374,6 +383,7 @@ type DeviceCodeRedeemed struct {
 	Scopes        []string               `protobuf:"bytes,6,rep,name=scopes,proto3" json:"scopes,omitempty"`
 	DeviceId      string                 `protobuf:"bytes,7,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
 	Tokens        *IssuedTokens          `protobuf:"bytes,8,opt,name=tokens,proto3" json:"tokens,omitempty"`
+	PasswordEpoch uint32                 `protobuf:"varint,9,opt,name=password_epoch,json=passwordEpoch,proto3" json:"password_epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -462,6 +472,13 @@ func (x *DeviceCodeRedeemed) GetTokens() *IssuedTokens {
 		return x.Tokens
 	}
 	return nil
+}
+
+func (x *DeviceCodeRedeemed) GetPasswordEpoch() uint32 {
+	if x != nil {
+		return x.PasswordEpoch
+	}
+	return 0
 }
 
 // TokensRefreshed issues new tokens; the refresh token that was used ends.
@@ -699,6 +716,7 @@ type DeviceApproved struct {
 	OperatorId    string                 `protobuf:"bytes,1,opt,name=operator_id,json=operatorId,proto3" json:"operator_id,omitempty"`
 	OrgId         string                 `protobuf:"bytes,2,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
 	Scopes        []string               `protobuf:"bytes,3,rep,name=scopes,proto3" json:"scopes,omitempty"`
+	PasswordEpoch uint32                 `protobuf:"varint,4,opt,name=password_epoch,json=passwordEpoch,proto3" json:"password_epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -752,6 +770,13 @@ func (x *DeviceApproved) GetScopes() []string {
 		return x.Scopes
 	}
 	return nil
+}
+
+func (x *DeviceApproved) GetPasswordEpoch() uint32 {
+	if x != nil {
+		return x.PasswordEpoch
+	}
+	return 0
 }
 
 // DeviceDenied ends the wait.
@@ -812,7 +837,7 @@ const file_slipway_identity_v1_oauth_events_proto_rawDesc = "" +
 	"\x04name\x18\x04 \x01(\tR\x04name\x12#\n" +
 	"\rredirect_uris\x18\x05 \x03(\tR\fredirectUris\x12#\n" +
 	"\rsecret_sha256\x18\x06 \x01(\fR\fsecretSha256\x12\x16\n" +
-	"\x06scopes\x18\a \x03(\tR\x06scopes\"\xe5\x02\n" +
+	"\x06scopes\x18\a \x03(\tR\x06scopes\"\x8c\x03\n" +
 	"\vGrantOpened\x12\x19\n" +
 	"\bgrant_id\x18\x01 \x01(\tR\agrantId\x12\x15\n" +
 	"\x06org_id\x18\x02 \x01(\tR\x05orgId\x12\x1f\n" +
@@ -827,7 +852,8 @@ const file_slipway_identity_v1_oauth_events_proto_rawDesc = "" +
 	"\vcode_sha256\x18\t \x01(\fR\n" +
 	"codeSha256\x12B\n" +
 	"\x0fcode_expires_at\x18\n" +
-	" \x01(\v2\x1a.google.protobuf.TimestampR\rcodeExpiresAt\"\x84\x02\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\rcodeExpiresAt\x12%\n" +
+	"\x0epassword_epoch\x18\v \x01(\rR\rpasswordEpoch\"\x84\x02\n" +
 	"\fIssuedTokens\x12#\n" +
 	"\raccess_sha256\x18\x01 \x01(\fR\faccessSha256\x12F\n" +
 	"\x11access_expires_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x0faccessExpiresAt\x12\x16\n" +
@@ -835,7 +861,7 @@ const file_slipway_identity_v1_oauth_events_proto_rawDesc = "" +
 	"\x0erefresh_sha256\x18\x04 \x01(\fR\rrefreshSha256\x12H\n" +
 	"\x12refresh_expires_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x10refreshExpiresAt\"I\n" +
 	"\fCodeRedeemed\x129\n" +
-	"\x06tokens\x18\x01 \x01(\v2!.slipway.identity.v1.IssuedTokensR\x06tokens\"\x95\x02\n" +
+	"\x06tokens\x18\x01 \x01(\v2!.slipway.identity.v1.IssuedTokensR\x06tokens\"\xbc\x02\n" +
 	"\x12DeviceCodeRedeemed\x12\x19\n" +
 	"\bgrant_id\x18\x01 \x01(\tR\agrantId\x12\x15\n" +
 	"\x06org_id\x18\x02 \x01(\tR\x05orgId\x12\x1f\n" +
@@ -846,7 +872,8 @@ const file_slipway_identity_v1_oauth_events_proto_rawDesc = "" +
 	"clientName\x12\x16\n" +
 	"\x06scopes\x18\x06 \x03(\tR\x06scopes\x12\x1b\n" +
 	"\tdevice_id\x18\a \x01(\tR\bdeviceId\x129\n" +
-	"\x06tokens\x18\b \x01(\v2!.slipway.identity.v1.IssuedTokensR\x06tokens\"L\n" +
+	"\x06tokens\x18\b \x01(\v2!.slipway.identity.v1.IssuedTokensR\x06tokens\x12%\n" +
+	"\x0epassword_epoch\x18\t \x01(\rR\rpasswordEpoch\"L\n" +
 	"\x0fTokensRefreshed\x129\n" +
 	"\x06tokens\x18\x01 \x01(\v2!.slipway.identity.v1.IssuedTokensR\x06tokens\"9\n" +
 	"\x12AccessTokenRevoked\x12#\n" +
@@ -862,12 +889,13 @@ const file_slipway_identity_v1_oauth_events_proto_rawDesc = "" +
 	"\x12device_code_sha256\x18\x05 \x01(\fR\x10deviceCodeSha256\x12(\n" +
 	"\x10user_code_sha256\x18\x06 \x01(\fR\x0euserCodeSha256\x129\n" +
 	"\n" +
-	"expires_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"`\n" +
+	"expires_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"\x87\x01\n" +
 	"\x0eDeviceApproved\x12\x1f\n" +
 	"\voperator_id\x18\x01 \x01(\tR\n" +
 	"operatorId\x12\x15\n" +
 	"\x06org_id\x18\x02 \x01(\tR\x05orgId\x12\x16\n" +
-	"\x06scopes\x18\x03 \x03(\tR\x06scopes\"/\n" +
+	"\x06scopes\x18\x03 \x03(\tR\x06scopes\x12%\n" +
+	"\x0epassword_epoch\x18\x04 \x01(\rR\rpasswordEpoch\"/\n" +
 	"\fDeviceDenied\x12\x1f\n" +
 	"\voperator_id\x18\x01 \x01(\tR\n" +
 	"operatorIdBDZBgithub.com/slipway-paas/slipway/gen/slipway/identity/v1;identityv1b\x06proto3"

@@ -325,26 +325,26 @@ func (x *GetAppResponse) GetApp() *App {
 	return nil
 }
 
-type GetMeRequest struct {
+type DescribeTokenRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *GetMeRequest) Reset() {
-	*x = GetMeRequest{}
+func (x *DescribeTokenRequest) Reset() {
+	*x = DescribeTokenRequest{}
 	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *GetMeRequest) String() string {
+func (x *DescribeTokenRequest) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*GetMeRequest) ProtoMessage() {}
+func (*DescribeTokenRequest) ProtoMessage() {}
 
-func (x *GetMeRequest) ProtoReflect() protoreflect.Message {
+func (x *DescribeTokenRequest) ProtoReflect() protoreflect.Message {
 	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -356,35 +356,39 @@ func (x *GetMeRequest) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use GetMeRequest.ProtoReflect.Descriptor instead.
-func (*GetMeRequest) Descriptor() ([]byte, []int) {
+// Deprecated: Use DescribeTokenRequest.ProtoReflect.Descriptor instead.
+func (*DescribeTokenRequest) Descriptor() ([]byte, []int) {
 	return file_slipway_oauth_v1_oauth_proto_rawDescGZIP(), []int{5}
 }
 
-type GetMeResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	OperatorId    string                 `protobuf:"bytes,1,opt,name=operator_id,json=operatorId,proto3" json:"operator_id,omitempty"`
-	OrgId         string                 `protobuf:"bytes,2,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
-	AppId         string                 `protobuf:"bytes,3,opt,name=app_id,json=appId,proto3" json:"app_id,omitempty"`
-	Scopes        []string               `protobuf:"bytes,4,rep,name=scopes,proto3" json:"scopes,omitempty"`
+type DescribeTokenResponse struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	OperatorId string                 `protobuf:"bytes,1,opt,name=operator_id,json=operatorId,proto3" json:"operator_id,omitempty"`
+	OrgId      string                 `protobuf:"bytes,2,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
+	AppId      string                 `protobuf:"bytes,3,opt,name=app_id,json=appId,proto3" json:"app_id,omitempty"`
+	Scopes     []string               `protobuf:"bytes,4,rep,name=scopes,proto3" json:"scopes,omitempty"`
+	// role in the organization is owner, admin, member or viewer.
+	Role string `protobuf:"bytes,5,opt,name=role,proto3" json:"role,omitempty"`
+	// expires_at is null for a token that does not end by itself.
+	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *GetMeResponse) Reset() {
-	*x = GetMeResponse{}
+func (x *DescribeTokenResponse) Reset() {
+	*x = DescribeTokenResponse{}
 	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *GetMeResponse) String() string {
+func (x *DescribeTokenResponse) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*GetMeResponse) ProtoMessage() {}
+func (*DescribeTokenResponse) ProtoMessage() {}
 
-func (x *GetMeResponse) ProtoReflect() protoreflect.Message {
+func (x *DescribeTokenResponse) ProtoReflect() protoreflect.Message {
 	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -396,35 +400,49 @@ func (x *GetMeResponse) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use GetMeResponse.ProtoReflect.Descriptor instead.
-func (*GetMeResponse) Descriptor() ([]byte, []int) {
+// Deprecated: Use DescribeTokenResponse.ProtoReflect.Descriptor instead.
+func (*DescribeTokenResponse) Descriptor() ([]byte, []int) {
 	return file_slipway_oauth_v1_oauth_proto_rawDescGZIP(), []int{6}
 }
 
-func (x *GetMeResponse) GetOperatorId() string {
+func (x *DescribeTokenResponse) GetOperatorId() string {
 	if x != nil {
 		return x.OperatorId
 	}
 	return ""
 }
 
-func (x *GetMeResponse) GetOrgId() string {
+func (x *DescribeTokenResponse) GetOrgId() string {
 	if x != nil {
 		return x.OrgId
 	}
 	return ""
 }
 
-func (x *GetMeResponse) GetAppId() string {
+func (x *DescribeTokenResponse) GetAppId() string {
 	if x != nil {
 		return x.AppId
 	}
 	return ""
 }
 
-func (x *GetMeResponse) GetScopes() []string {
+func (x *DescribeTokenResponse) GetScopes() []string {
 	if x != nil {
 		return x.Scopes
+	}
+	return nil
+}
+
+func (x *DescribeTokenResponse) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *DescribeTokenResponse) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
 	}
 	return nil
 }
@@ -729,14 +747,17 @@ const file_slipway_oauth_v1_oauth_proto_rawDesc = "" +
 	"\rGetAppRequest\x12\x1b\n" +
 	"\tclient_id\x18\x01 \x01(\tR\bclientId\"9\n" +
 	"\x0eGetAppResponse\x12'\n" +
-	"\x03app\x18\x01 \x01(\v2\x15.slipway.oauth.v1.AppR\x03app\"\x0e\n" +
-	"\fGetMeRequest\"v\n" +
-	"\rGetMeResponse\x12\x1f\n" +
+	"\x03app\x18\x01 \x01(\v2\x15.slipway.oauth.v1.AppR\x03app\"\x16\n" +
+	"\x14DescribeTokenRequest\"\xcd\x01\n" +
+	"\x15DescribeTokenResponse\x12\x1f\n" +
 	"\voperator_id\x18\x01 \x01(\tR\n" +
 	"operatorId\x12\x15\n" +
 	"\x06org_id\x18\x02 \x01(\tR\x05orgId\x12\x15\n" +
 	"\x06app_id\x18\x03 \x01(\tR\x05appId\x12\x16\n" +
-	"\x06scopes\x18\x04 \x03(\tR\x06scopes\"\xb2\x02\n" +
+	"\x06scopes\x18\x04 \x03(\tR\x06scopes\x12\x12\n" +
+	"\x04role\x18\x05 \x01(\tR\x04role\x129\n" +
+	"\n" +
+	"expires_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"\xb2\x02\n" +
 	"\x05Grant\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x15\n" +
 	"\x06org_id\x18\x02 \x01(\tR\x05orgId\x12\x1b\n" +
@@ -756,11 +777,11 @@ const file_slipway_oauth_v1_oauth_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"?\n" +
 	"\x13RevokeGrantResponse\x12\x18\n" +
 	"\amessage\x18\x01 \x01(\tR\amessage\x12\x0e\n" +
-	"\x02id\x18\x02 \x01(\tR\x02id2\xcc\x04\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id2\xe7\x04\n" +
 	"\x0fOAuthAppService\x12v\n" +
 	"\vRegisterApp\x12$.slipway.oauth.v1.RegisterAppRequest\x1a%.slipway.oauth.v1.RegisterAppResponse\"\x1a\x82\xd3\xe4\x93\x02\x14:\x01*\"\x0f/api/oauth/apps\x12p\n" +
-	"\x06GetApp\x12\x1f.slipway.oauth.v1.GetAppRequest\x1a .slipway.oauth.v1.GetAppResponse\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/api/oauth/apps/{client_id}\x12_\n" +
-	"\x05GetMe\x12\x1e.slipway.oauth.v1.GetMeRequest\x1a\x1f.slipway.oauth.v1.GetMeResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/api/oauth/me\x12r\n" +
+	"\x06GetApp\x12\x1f.slipway.oauth.v1.GetAppRequest\x1a .slipway.oauth.v1.GetAppResponse\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/api/oauth/apps/{client_id}\x12z\n" +
+	"\rDescribeToken\x12&.slipway.oauth.v1.DescribeTokenRequest\x1a'.slipway.oauth.v1.DescribeTokenResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/api/oauth/token\x12r\n" +
 	"\n" +
 	"ListGrants\x12#.slipway.oauth.v1.ListGrantsRequest\x1a$.slipway.oauth.v1.ListGrantsResponse\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/api/oauth/grants\x12z\n" +
 	"\vRevokeGrant\x12$.slipway.oauth.v1.RevokeGrantRequest\x1a%.slipway.oauth.v1.RevokeGrantResponse\"\x1e\x82\xd3\xe4\x93\x02\x18*\x16/api/oauth/grants/{id}B>Z<github.com/slipway-paas/slipway/gen/slipway/oauth/v1;oauthv1b\x06proto3"
@@ -784,8 +805,8 @@ var file_slipway_oauth_v1_oauth_proto_goTypes = []any{
 	(*RegisterAppResponse)(nil),    // 2: slipway.oauth.v1.RegisterAppResponse
 	(*GetAppRequest)(nil),          // 3: slipway.oauth.v1.GetAppRequest
 	(*GetAppResponse)(nil),         // 4: slipway.oauth.v1.GetAppResponse
-	(*GetMeRequest)(nil),           // 5: slipway.oauth.v1.GetMeRequest
-	(*GetMeResponse)(nil),          // 6: slipway.oauth.v1.GetMeResponse
+	(*DescribeTokenRequest)(nil),   // 5: slipway.oauth.v1.DescribeTokenRequest
+	(*DescribeTokenResponse)(nil),  // 6: slipway.oauth.v1.DescribeTokenResponse
 	(*Grant)(nil),                  // 7: slipway.oauth.v1.Grant
 	(*ListGrantsRequest)(nil),      // 8: slipway.oauth.v1.ListGrantsRequest
 	(*ListGrantsResponse)(nil),     // 9: slipway.oauth.v1.ListGrantsResponse
@@ -801,25 +822,26 @@ var file_slipway_oauth_v1_oauth_proto_depIdxs = []int32{
 	0,  // 2: slipway.oauth.v1.RegisterAppResponse.app:type_name -> slipway.oauth.v1.App
 	14, // 3: slipway.oauth.v1.RegisterAppResponse.client_secret:type_name -> google.protobuf.StringValue
 	0,  // 4: slipway.oauth.v1.GetAppResponse.app:type_name -> slipway.oauth.v1.App
-	12, // 5: slipway.oauth.v1.Grant.created_at:type_name -> google.protobuf.Timestamp
-	12, // 6: slipway.oauth.v1.Grant.last_used_at:type_name -> google.protobuf.Timestamp
-	12, // 7: slipway.oauth.v1.Grant.expires_at:type_name -> google.protobuf.Timestamp
-	7,  // 8: slipway.oauth.v1.ListGrantsResponse.grants:type_name -> slipway.oauth.v1.Grant
-	1,  // 9: slipway.oauth.v1.OAuthAppService.RegisterApp:input_type -> slipway.oauth.v1.RegisterAppRequest
-	3,  // 10: slipway.oauth.v1.OAuthAppService.GetApp:input_type -> slipway.oauth.v1.GetAppRequest
-	5,  // 11: slipway.oauth.v1.OAuthAppService.GetMe:input_type -> slipway.oauth.v1.GetMeRequest
-	8,  // 12: slipway.oauth.v1.OAuthAppService.ListGrants:input_type -> slipway.oauth.v1.ListGrantsRequest
-	10, // 13: slipway.oauth.v1.OAuthAppService.RevokeGrant:input_type -> slipway.oauth.v1.RevokeGrantRequest
-	2,  // 14: slipway.oauth.v1.OAuthAppService.RegisterApp:output_type -> slipway.oauth.v1.RegisterAppResponse
-	4,  // 15: slipway.oauth.v1.OAuthAppService.GetApp:output_type -> slipway.oauth.v1.GetAppResponse
-	6,  // 16: slipway.oauth.v1.OAuthAppService.GetMe:output_type -> slipway.oauth.v1.GetMeResponse
-	9,  // 17: slipway.oauth.v1.OAuthAppService.ListGrants:output_type -> slipway.oauth.v1.ListGrantsResponse
-	11, // 18: slipway.oauth.v1.OAuthAppService.RevokeGrant:output_type -> slipway.oauth.v1.RevokeGrantResponse
-	14, // [14:19] is the sub-list for method output_type
-	9,  // [9:14] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	12, // 5: slipway.oauth.v1.DescribeTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	12, // 6: slipway.oauth.v1.Grant.created_at:type_name -> google.protobuf.Timestamp
+	12, // 7: slipway.oauth.v1.Grant.last_used_at:type_name -> google.protobuf.Timestamp
+	12, // 8: slipway.oauth.v1.Grant.expires_at:type_name -> google.protobuf.Timestamp
+	7,  // 9: slipway.oauth.v1.ListGrantsResponse.grants:type_name -> slipway.oauth.v1.Grant
+	1,  // 10: slipway.oauth.v1.OAuthAppService.RegisterApp:input_type -> slipway.oauth.v1.RegisterAppRequest
+	3,  // 11: slipway.oauth.v1.OAuthAppService.GetApp:input_type -> slipway.oauth.v1.GetAppRequest
+	5,  // 12: slipway.oauth.v1.OAuthAppService.DescribeToken:input_type -> slipway.oauth.v1.DescribeTokenRequest
+	8,  // 13: slipway.oauth.v1.OAuthAppService.ListGrants:input_type -> slipway.oauth.v1.ListGrantsRequest
+	10, // 14: slipway.oauth.v1.OAuthAppService.RevokeGrant:input_type -> slipway.oauth.v1.RevokeGrantRequest
+	2,  // 15: slipway.oauth.v1.OAuthAppService.RegisterApp:output_type -> slipway.oauth.v1.RegisterAppResponse
+	4,  // 16: slipway.oauth.v1.OAuthAppService.GetApp:output_type -> slipway.oauth.v1.GetAppResponse
+	6,  // 17: slipway.oauth.v1.OAuthAppService.DescribeToken:output_type -> slipway.oauth.v1.DescribeTokenResponse
+	9,  // 18: slipway.oauth.v1.OAuthAppService.ListGrants:output_type -> slipway.oauth.v1.ListGrantsResponse
+	11, // 19: slipway.oauth.v1.OAuthAppService.RevokeGrant:output_type -> slipway.oauth.v1.RevokeGrantResponse
+	15, // [15:20] is the sub-list for method output_type
+	10, // [10:15] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_slipway_oauth_v1_oauth_proto_init() }

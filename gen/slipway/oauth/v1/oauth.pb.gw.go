@@ -101,24 +101,24 @@ func local_request_OAuthAppService_GetApp_0(ctx context.Context, marshaler runti
 	return msg, metadata, err
 }
 
-func request_OAuthAppService_GetMe_0(ctx context.Context, marshaler runtime.Marshaler, client OAuthAppServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+func request_OAuthAppService_DescribeToken_0(ctx context.Context, marshaler runtime.Marshaler, client OAuthAppServiceClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
 	var (
-		protoReq GetMeRequest
+		protoReq DescribeTokenRequest
 		metadata runtime.ServerMetadata
 	)
 	if req.Body != nil {
 		_, _ = io.Copy(io.Discard, req.Body)
 	}
-	msg, err := client.GetMe(ctx, &protoReq, grpc.Header(&metadata.HeaderMD), grpc.Trailer(&metadata.TrailerMD))
+	msg, err := client.DescribeToken(ctx, &protoReq, grpc.Header(&metadata.HeaderMD), grpc.Trailer(&metadata.TrailerMD))
 	return msg, metadata, err
 }
 
-func local_request_OAuthAppService_GetMe_0(ctx context.Context, marshaler runtime.Marshaler, server OAuthAppServiceServer, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+func local_request_OAuthAppService_DescribeToken_0(ctx context.Context, marshaler runtime.Marshaler, server OAuthAppServiceServer, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
 	var (
-		protoReq GetMeRequest
+		protoReq DescribeTokenRequest
 		metadata runtime.ServerMetadata
 	)
-	msg, err := server.GetMe(ctx, &protoReq)
+	msg, err := server.DescribeToken(ctx, &protoReq)
 	return msg, metadata, err
 }
 
@@ -228,25 +228,25 @@ func RegisterOAuthAppServiceHandlerServer(ctx context.Context, mux *runtime.Serv
 		}
 		forward_OAuthAppService_GetApp_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
 	})
-	mux.Handle(http.MethodGet, pattern_OAuthAppService_GetMe_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+	mux.Handle(http.MethodGet, pattern_OAuthAppService_DescribeToken_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
 		ctx, cancel := context.WithCancel(req.Context())
 		defer cancel()
 		var stream runtime.ServerTransportStream
 		ctx = grpc.NewContextWithServerTransportStream(ctx, &stream)
 		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
-		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/slipway.oauth.v1.OAuthAppService/GetMe", runtime.WithHTTPPathPattern("/api/oauth/me"))
+		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/slipway.oauth.v1.OAuthAppService/DescribeToken", runtime.WithHTTPPathPattern("/api/oauth/token"))
 		if err != nil {
 			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
 			return
 		}
-		resp, md, err := local_request_OAuthAppService_GetMe_0(annotatedContext, inboundMarshaler, server, req, pathParams)
+		resp, md, err := local_request_OAuthAppService_DescribeToken_0(annotatedContext, inboundMarshaler, server, req, pathParams)
 		md.HeaderMD, md.TrailerMD = metadata.Join(md.HeaderMD, stream.Header()), metadata.Join(md.TrailerMD, stream.Trailer())
 		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
 		if err != nil {
 			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
 			return
 		}
-		forward_OAuthAppService_GetMe_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
+		forward_OAuthAppService_DescribeToken_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
 	})
 	mux.Handle(http.MethodGet, pattern_OAuthAppService_ListGrants_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
 		ctx, cancel := context.WithCancel(req.Context())
@@ -362,22 +362,22 @@ func RegisterOAuthAppServiceHandlerClient(ctx context.Context, mux *runtime.Serv
 		}
 		forward_OAuthAppService_GetApp_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
 	})
-	mux.Handle(http.MethodGet, pattern_OAuthAppService_GetMe_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+	mux.Handle(http.MethodGet, pattern_OAuthAppService_DescribeToken_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
 		ctx, cancel := context.WithCancel(req.Context())
 		defer cancel()
 		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
-		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/slipway.oauth.v1.OAuthAppService/GetMe", runtime.WithHTTPPathPattern("/api/oauth/me"))
+		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/slipway.oauth.v1.OAuthAppService/DescribeToken", runtime.WithHTTPPathPattern("/api/oauth/token"))
 		if err != nil {
 			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
 			return
 		}
-		resp, md, err := request_OAuthAppService_GetMe_0(annotatedContext, inboundMarshaler, client, req, pathParams)
+		resp, md, err := request_OAuthAppService_DescribeToken_0(annotatedContext, inboundMarshaler, client, req, pathParams)
 		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
 		if err != nil {
 			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
 			return
 		}
-		forward_OAuthAppService_GetMe_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
+		forward_OAuthAppService_DescribeToken_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
 	})
 	mux.Handle(http.MethodGet, pattern_OAuthAppService_ListGrants_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
 		ctx, cancel := context.WithCancel(req.Context())
@@ -417,17 +417,17 @@ func RegisterOAuthAppServiceHandlerClient(ctx context.Context, mux *runtime.Serv
 }
 
 var (
-	pattern_OAuthAppService_RegisterApp_0 = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"api", "oauth", "apps"}, ""))
-	pattern_OAuthAppService_GetApp_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3}, []string{"api", "oauth", "apps", "client_id"}, ""))
-	pattern_OAuthAppService_GetMe_0       = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"api", "oauth", "me"}, ""))
-	pattern_OAuthAppService_ListGrants_0  = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"api", "oauth", "grants"}, ""))
-	pattern_OAuthAppService_RevokeGrant_0 = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3}, []string{"api", "oauth", "grants", "id"}, ""))
+	pattern_OAuthAppService_RegisterApp_0   = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"api", "oauth", "apps"}, ""))
+	pattern_OAuthAppService_GetApp_0        = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3}, []string{"api", "oauth", "apps", "client_id"}, ""))
+	pattern_OAuthAppService_DescribeToken_0 = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"api", "oauth", "token"}, ""))
+	pattern_OAuthAppService_ListGrants_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"api", "oauth", "grants"}, ""))
+	pattern_OAuthAppService_RevokeGrant_0   = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3}, []string{"api", "oauth", "grants", "id"}, ""))
 )
 
 var (
-	forward_OAuthAppService_RegisterApp_0 = runtime.ForwardResponseMessage
-	forward_OAuthAppService_GetApp_0      = runtime.ForwardResponseMessage
-	forward_OAuthAppService_GetMe_0       = runtime.ForwardResponseMessage
-	forward_OAuthAppService_ListGrants_0  = runtime.ForwardResponseMessage
-	forward_OAuthAppService_RevokeGrant_0 = runtime.ForwardResponseMessage
+	forward_OAuthAppService_RegisterApp_0   = runtime.ForwardResponseMessage
+	forward_OAuthAppService_GetApp_0        = runtime.ForwardResponseMessage
+	forward_OAuthAppService_DescribeToken_0 = runtime.ForwardResponseMessage
+	forward_OAuthAppService_ListGrants_0    = runtime.ForwardResponseMessage
+	forward_OAuthAppService_RevokeGrant_0   = runtime.ForwardResponseMessage
 )

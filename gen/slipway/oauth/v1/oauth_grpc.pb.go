@@ -22,11 +22,11 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	OAuthAppService_RegisterApp_FullMethodName = "/slipway.oauth.v1.OAuthAppService/RegisterApp"
-	OAuthAppService_GetApp_FullMethodName      = "/slipway.oauth.v1.OAuthAppService/GetApp"
-	OAuthAppService_GetMe_FullMethodName       = "/slipway.oauth.v1.OAuthAppService/GetMe"
-	OAuthAppService_ListGrants_FullMethodName  = "/slipway.oauth.v1.OAuthAppService/ListGrants"
-	OAuthAppService_RevokeGrant_FullMethodName = "/slipway.oauth.v1.OAuthAppService/RevokeGrant"
+	OAuthAppService_RegisterApp_FullMethodName   = "/slipway.oauth.v1.OAuthAppService/RegisterApp"
+	OAuthAppService_GetApp_FullMethodName        = "/slipway.oauth.v1.OAuthAppService/GetApp"
+	OAuthAppService_DescribeToken_FullMethodName = "/slipway.oauth.v1.OAuthAppService/DescribeToken"
+	OAuthAppService_ListGrants_FullMethodName    = "/slipway.oauth.v1.OAuthAppService/ListGrants"
+	OAuthAppService_RevokeGrant_FullMethodName   = "/slipway.oauth.v1.OAuthAppService/RevokeGrant"
 )
 
 // OAuthAppServiceClient is the client API for OAuthAppService service.
@@ -38,8 +38,8 @@ type OAuthAppServiceClient interface {
 	// RegisterApp answers the client_secret, this once.
 	RegisterApp(ctx context.Context, in *RegisterAppRequest, opts ...grpc.CallOption) (*RegisterAppResponse, error)
 	GetApp(ctx context.Context, in *GetAppRequest, opts ...grpc.CallOption) (*GetAppResponse, error)
-	// GetMe says who the token speaks for, and with which scopes.
-	GetMe(ctx context.Context, in *GetMeRequest, opts ...grpc.CallOption) (*GetMeResponse, error)
+	// DescribeToken says who the caller's token speaks for, and with which scopes.
+	DescribeToken(ctx context.Context, in *DescribeTokenRequest, opts ...grpc.CallOption) (*DescribeTokenResponse, error)
 	// ListGrants answers what the caller has allowed apps to do, newest first.
 	ListGrants(ctx context.Context, in *ListGrantsRequest, opts ...grpc.CallOption) (*ListGrantsResponse, error)
 	// RevokeGrant ends every token of a grant at once.
@@ -74,10 +74,10 @@ func (c *oAuthAppServiceClient) GetApp(ctx context.Context, in *GetAppRequest, o
 	return out, nil
 }
 
-func (c *oAuthAppServiceClient) GetMe(ctx context.Context, in *GetMeRequest, opts ...grpc.CallOption) (*GetMeResponse, error) {
+func (c *oAuthAppServiceClient) DescribeToken(ctx context.Context, in *DescribeTokenRequest, opts ...grpc.CallOption) (*DescribeTokenResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(GetMeResponse)
-	err := c.cc.Invoke(ctx, OAuthAppService_GetMe_FullMethodName, in, out, cOpts...)
+	out := new(DescribeTokenResponse)
+	err := c.cc.Invoke(ctx, OAuthAppService_DescribeToken_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -113,8 +113,8 @@ type OAuthAppServiceServer interface {
 	// RegisterApp answers the client_secret, this once.
 	RegisterApp(context.Context, *RegisterAppRequest) (*RegisterAppResponse, error)
 	GetApp(context.Context, *GetAppRequest) (*GetAppResponse, error)
-	// GetMe says who the token speaks for, and with which scopes.
-	GetMe(context.Context, *GetMeRequest) (*GetMeResponse, error)
+	// DescribeToken says who the caller's token speaks for, and with which scopes.
+	DescribeToken(context.Context, *DescribeTokenRequest) (*DescribeTokenResponse, error)
 	// ListGrants answers what the caller has allowed apps to do, newest first.
 	ListGrants(context.Context, *ListGrantsRequest) (*ListGrantsResponse, error)
 	// RevokeGrant ends every token of a grant at once.
@@ -135,8 +135,8 @@ func (UnimplementedOAuthAppServiceServer) RegisterApp(context.Context, *Register
 func (UnimplementedOAuthAppServiceServer) GetApp(context.Context, *GetAppRequest) (*GetAppResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetApp not implemented")
 }
-func (UnimplementedOAuthAppServiceServer) GetMe(context.Context, *GetMeRequest) (*GetMeResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method GetMe not implemented")
+func (UnimplementedOAuthAppServiceServer) DescribeToken(context.Context, *DescribeTokenRequest) (*DescribeTokenResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DescribeToken not implemented")
 }
 func (UnimplementedOAuthAppServiceServer) ListGrants(context.Context, *ListGrantsRequest) (*ListGrantsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListGrants not implemented")
@@ -201,20 +201,20 @@ func _OAuthAppService_GetApp_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
-func _OAuthAppService_GetMe_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(GetMeRequest)
+func _OAuthAppService_DescribeToken_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DescribeTokenRequest)
 	if err := dec(in); err != nil {
 		return nil, err
 	}
 	if interceptor == nil {
-		return srv.(OAuthAppServiceServer).GetMe(ctx, in)
+		return srv.(OAuthAppServiceServer).DescribeToken(ctx, in)
 	}
 	info := &grpc.UnaryServerInfo{
 		Server:     srv,
-		FullMethod: OAuthAppService_GetMe_FullMethodName,
+		FullMethod: OAuthAppService_DescribeToken_FullMethodName,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(OAuthAppServiceServer).GetMe(ctx, req.(*GetMeRequest))
+		return srv.(OAuthAppServiceServer).DescribeToken(ctx, req.(*DescribeTokenRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -271,8 +271,8 @@ var OAuthAppService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _OAuthAppService_GetApp_Handler,
 		},
 		{
-			MethodName: "GetMe",
-			Handler:    _OAuthAppService_GetMe_Handler,
+			MethodName: "DescribeToken",
+			Handler:    _OAuthAppService_DescribeToken_Handler,
 		},
 		{
 			MethodName: "ListGrants",

@@ -60,6 +60,9 @@ func main() {
 			Admin:     adminv1.NewAdminServiceClient(scheduler),
 			Tiers:     billingv1.NewTierServiceClient(billing),
 			Identity:  identityv1.NewIdentityServiceClient(identity),
+			Accounts:  identityv1.NewAccountServiceClient(identity),
+			Orgs:      identityv1.NewOrgServiceClient(identity),
+			APIKeys:   identityv1.NewApiKeyServiceClient(identity),
 			Store:     events, Probes: probes.NewJetStream(js, p.Log), Services: watch.Services,
 			Version: p.Version, Metrics: p.Observer.Registry, Exposition: p.Observer.Metrics(), Tracing: p.Observer.Tracing, Log: p.Log,
 		})

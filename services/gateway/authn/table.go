@@ -1,0 +1,92 @@
+package authn
+
+import (
+	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
+	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
+	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
+	"github.com/slipway-paas/slipway/libs/access"
+)
+
+// Kinds of credential.
+const (
+	accessToken = identityv1.CredentialKind_CREDENTIAL_KIND_ACCESS_TOKEN
+	session     = identityv1.CredentialKind_CREDENTIAL_KIND_SESSION
+	apiKey      = identityv1.CredentialKind_CREDENTIAL_KIND_API_KEY
+)
+
+// rule says who may call a method: for each kind of credential that it takes, the scope
+// that one needs; none when that is empty. A rule that takes no kind is public.
+type rule map[identityv1.CredentialKind]string
+
+// noScope is for methods that look at nothing but who calls.
+const noScope = ""
+
+var (
+	public = rule{}
+	// The deploy dialect is for OAuth apps.
+	deployRead   = rule{accessToken: access.DeployRead}
+	deployManage = rule{accessToken: access.DeployManage}
+	// platform is for those who run it, by whatever they hold.
+	platform = rule{accessToken: access.Admin, session: access.Admin, apiKey: access.Admin}
+	// person is for people and nothing that acts for them.
+	person = rule{session: noScope}
+	// anybody is for people and what acts for them.
+	anybody = rule{session: noScope, accessToken: noScope, apiKey: noScope}
+	// manage is for people, and the first operator's token.
+	manage = rule{session: noScope, accessToken: access.Admin}
+)
+
+// rules has every gRPC method of the public API. A method that is not here is refused.
+var rules = map[string]rule{
+	deployv1.DeployService_ListTiers_FullMethodName:              deployRead,
+	deployv1.DeployService_CreateDeployment_FullMethodName:       deployManage,
+	deployv1.DeployService_ListDeployments_FullMethodName:        deployRead,
+	deployv1.DeployService_GetDeployment_FullMethodName:          deployRead,
+	deployv1.DeployService_GetDeploymentStatus_FullMethodName:    deployRead,
+	deployv1.DeployService_ListDeploymentLogs_FullMethodName:     deployRead,
+	deployv1.DeployService_RestartDeployment_FullMethodName:      deployManage,
+	deployv1.DeployService_StopDeployment_FullMethodName:         deployManage,
+	deployv1.DeployService_DestroyDeployment_FullMethodName:      deployManage,
+	deployv1.DeployService_FollowDeploymentEvents_FullMethodName: deployRead,
+
+	adminv1.AdminService_ListNodes_FullMethodName:         platform,
+	adminv1.AdminService_DrainNode_FullMethodName:         platform,
+	adminv1.AdminService_UncordonNode_FullMethodName:      platform,
+	adminv1.AdminService_GetProjection_FullMethodName:     platform,
+	adminv1.AdminService_RebuildProjection_FullMethodName: platform,
+	adminv1.AdminService_ListDeadLetters_FullMethodName:   platform,
+	adminv1.AdminService_GetDeadLetter_FullMethodName:     platform,
+	adminv1.AdminService_ReplayDeadLetter_FullMethodName:  platform,
+	adminv1.AdminService_DropDeadLetter_FullMethodName:    platform,
+
+	identityv1.AccountService_Register_FullMethodName:         public,
+	identityv1.SignUpService_SignUp_FullMethodName:            public,
+	identityv1.AccountService_Login_FullMethodName:            public,
+	identityv1.AccountService_VerifyEmail_FullMethodName:      public,
+	identityv1.AccountService_SendVerification_FullMethodName: public,
+	identityv1.AccountService_GetMe_FullMethodName:            anybody,
+	identityv1.AccountService_Logout_FullMethodName:           person,
+	identityv1.AccountService_ChangePassword_FullMethodName:   person,
+	identityv1.AccountService_EnrollTotp_FullMethodName:       person,
+	identityv1.AccountService_ConfirmTotp_FullMethodName:      person,
+	identityv1.AccountService_DisableTotp_FullMethodName:      person,
+
+	identityv1.OrgService_CreateOrg_FullMethodName:     manage,
+	identityv1.OrgService_ListOrgs_FullMethodName:      manage,
+	identityv1.OrgService_GetOrg_FullMethodName:        manage,
+	identityv1.OrgService_ListMembers_FullMethodName:   manage,
+	identityv1.OrgService_InviteMember_FullMethodName:  manage,
+	identityv1.OrgService_JoinOrg_FullMethodName:       person,
+	identityv1.OrgService_SetMemberRole_FullMethodName: manage,
+	identityv1.OrgService_RemoveMember_FullMethodName:  manage,
+
+	identityv1.ApiKeyService_CreateApiKey_FullMethodName: manage,
+	identityv1.ApiKeyService_ListApiKeys_FullMethodName:  manage,
+	identityv1.ApiKeyService_RevokeApiKey_FullMethodName: manage,
+
+	"/grpc.health.v1.Health/Check":                                   public,
+	"/grpc.health.v1.Health/List":                                    public,
+	"/grpc.health.v1.Health/Watch":                                   public,
+	"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo":      public,
+	"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": public,
+}
