@@ -12,6 +12,7 @@ import (
 	"github.com/slipway-paas/slipway/libs/datadir"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/billing/tier"
+	"github.com/slipway-paas/slipway/services/gateway"
 	"github.com/slipway-paas/slipway/services/scheduler"
 )
 
@@ -19,6 +20,7 @@ import (
 type Config struct {
 	DataDir   string `koanf:"data-dir" usage:"directory of all data"`
 	Listen    string `koanf:"listen" default:"127.0.0.1:8080" usage:"host:port of the public API"`
+	PublicURL string `koanf:"public-url" usage:"where the public reaches the API, like https://api.example.com; http:// and --listen when empty"`
 	EdgeHTTP  string `koanf:"edge-http" default:":8000" usage:"host:port where apps are served over HTTP"`
 	EdgeHTTPS string `koanf:"edge-https" default:":8443" usage:"host:port where apps are served over HTTPS"`
 	Registry  string `koanf:"registry" default:"127.0.0.1:5055" usage:"host:port of the built-in OCI registry"`
@@ -66,6 +68,9 @@ func (c Config) Validate() error {
 		errs = append(errs, errors.New("--data-dir: name a directory"))
 	}
 	errs = append(errs, c.validateAddresses()...)
+	if err := gateway.ValidatePublicURL(c.PublicURL); err != nil {
+		errs = append(errs, fmt.Errorf("--public-url: %w", err))
+	}
 	if c.DatabaseURL != "" && !strings.HasPrefix(c.DatabaseURL, "postgres://") && !strings.HasPrefix(c.DatabaseURL, "postgresql://") {
 		errs = append(errs, errors.New("--database-url: it must start with postgres://"))
 	}

@@ -250,7 +250,7 @@ func (p *platform) buildEdge(_ context.Context, g *ground) error {
 }
 
 func (p *platform) buildGateway(_ context.Context, g *ground) error {
-	s, err := gateway.New(gateway.Config{Listen: p.config.Listen}, gateway.Deps{
+	s, err := gateway.New(gateway.Config{Listen: p.config.Listen, PublicURL: p.config.PublicURL}, gateway.Deps{
 		Scheduler: schedulerv1.NewSchedulerServiceClient(g.calls.Conn()),
 		Admin:     adminv1.NewAdminServiceClient(g.calls.Conn()),
 		Tiers:     billingv1.NewTierServiceClient(g.calls.Conn()),
@@ -258,6 +258,7 @@ func (p *platform) buildGateway(_ context.Context, g *ground) error {
 		Accounts:  identityv1.NewAccountServiceClient(g.calls.Conn()),
 		Orgs:      identityv1.NewOrgServiceClient(g.calls.Conn()),
 		APIKeys:   identityv1.NewApiKeyServiceClient(g.calls.Conn()),
+		OAuth:     identityv1.NewOAuthServiceClient(g.calls.Conn()),
 		Store:     g.store,
 		Probes:    probes.NewJetStream(g.js, p.log),
 		Services:  p.services,

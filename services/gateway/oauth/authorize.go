@@ -49,7 +49,7 @@ func (h *Handler) authorize(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (h *Handler) showConsent(w http.ResponseWriter, r *http.Request, p *person, page consentPage) error {
-	orgs, err := h.deps.People.Orgs(r.Context(), p.session)
+	orgs, err := h.deps.People.Orgs(r.Context(), p.principal)
 	if err != nil {
 		return err
 	}

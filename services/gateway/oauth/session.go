@@ -17,13 +17,11 @@ import (
 type People interface {
 	// SignIn opens a session; code is of the second factor, empty for none.
 	SignIn(ctx context.Context, email, password, code string) (session string, err error)
-	// SignOut ends the session.
-	SignOut(ctx context.Context, session string) error
 	// Who says who a session, or a token with the scope admin, speaks for in an
 	// organization; in the person's own when that is empty. 401 when it is neither.
 	Who(ctx context.Context, session, org string) (*identityv1.Principal, error)
 	// Orgs are those that the person can act for.
-	Orgs(ctx context.Context, session string) ([]Org, error)
+	Orgs(ctx context.Context, who *identityv1.Principal) ([]Org, error)
 }
 
 // Org is an organization as a person knows it.

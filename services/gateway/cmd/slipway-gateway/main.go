@@ -22,6 +22,7 @@ var version = "dev"
 type settings struct {
 	service.Settings
 	Listen    string   `koanf:"listen" default:"127.0.0.1:8080" usage:"host:port of the public API"`
+	PublicURL string   `koanf:"public-url" usage:"where the public reaches the API, like https://api.example.com; http:// and --listen when empty"`
 	Scheduler string   `koanf:"scheduler" default:"127.0.0.1:9101" usage:"host:port of slipway-scheduler"`
 	Identity  string   `koanf:"identity" default:"127.0.0.1:9102" usage:"host:port of slipway-identity"`
 	Billing   string   `koanf:"billing" default:"127.0.0.1:9103" usage:"host:port of slipway-billing"`
@@ -55,7 +56,7 @@ func main() {
 		}
 		checks["scheduler"], checks["identity"], checks["billing"] = peers.GRPC(scheduler), peers.GRPC(identity), peers.GRPC(billing)
 		watch := peers.New(checks)
-		s, err := gateway.New(gateway.Config{Listen: c.Listen}, gateway.Deps{
+		s, err := gateway.New(gateway.Config{Listen: c.Listen, PublicURL: c.PublicURL}, gateway.Deps{
 			Scheduler: schedulerv1.NewSchedulerServiceClient(scheduler),
 			Admin:     adminv1.NewAdminServiceClient(scheduler),
 			Tiers:     billingv1.NewTierServiceClient(billing),
@@ -63,6 +64,7 @@ func main() {
 			Accounts:  identityv1.NewAccountServiceClient(identity),
 			Orgs:      identityv1.NewOrgServiceClient(identity),
 			APIKeys:   identityv1.NewApiKeyServiceClient(identity),
+			OAuth:     identityv1.NewOAuthServiceClient(identity),
 			Store:     events, Probes: probes.NewJetStream(js, p.Log), Services: watch.Services,
 			Version: p.Version, Metrics: p.Observer.Registry, Exposition: p.Observer.Metrics(), Tracing: p.Observer.Tracing, Log: p.Log,
 		})
