@@ -11,10 +11,13 @@ import (
 	"github.com/google/uuid"
 
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
+	"github.com/slipway-paas/slipway/libs/access"
 	"github.com/slipway-paas/slipway/libs/decider"
 	"github.com/slipway-paas/slipway/libs/problem"
 	"github.com/slipway-paas/slipway/libs/subjects"
+	"github.com/slipway-paas/slipway/services/identity/credential"
 	"github.com/slipway-paas/slipway/services/identity/grant"
+	"github.com/slipway-paas/slipway/services/identity/oauthapp"
 )
 
 // Approve implements identityv1.OAuthServiceServer.
@@ -158,7 +161,7 @@ func (s *Server) ListGrants(_ context.Context, req *identityv1.ListGrantsRequest
 		return nil, err
 	}
 	res := &identityv1.ListGrantsResponse{}
-	for _, g := range s.known.ofOperator(req.GetPrincipal().GetOperatorId(), s.deps.Now()) {
+	for _, g := range s.shownTo(req.GetPrincipal()) {
 		res.Grants = append(res.Grants, &identityv1.Grant{
 			Id: g.ID, OrgId: g.OrgID, ClientId: g.ClientID, ClientName: g.ClientName, Scopes: g.Scopes,
 			CreatedAt: stamp(g.OpenedAt), LastUsedAt: stamp(g.LastUsedAt), ExpiresAt: stamp(g.End()),
@@ -167,13 +170,24 @@ func (s *Server) ListGrants(_ context.Context, req *identityv1.ListGrantsRequest
 	return res, nil
 }
 
+// shownTo are the operator's grants. What a person has allowed others is no app's
+// business: an app is shown its own, but for the command line, and who runs the platform.
+func (s *Server) shownTo(p *identityv1.Principal) []grant.State {
+	all := s.known.ofOperator(p.GetOperatorId(), s.deps.Now())
+	all = slices.DeleteFunc(all, func(g grant.State) bool { return !s.deps.People.Stands(g.OperatorID, g.OrgID, g.PasswordEpoch) })
+	if p.GetKind() != credential.AccessToken || p.GetAppId() == oauthapp.CommandLine || access.Holds(p.GetScopes(), access.Admin) {
+		return all
+	}
+	return slices.DeleteFunc(all, func(g grant.State) bool { return g.ClientID != p.GetAppId() })
+}
+
 // RevokeGrant implements identityv1.OAuthServiceServer.
 func (s *Server) RevokeGrant(ctx context.Context, req *identityv1.RevokeGrantRequest) (*identityv1.RevokeGrantResponse, error) {
 	p := req.GetPrincipal()
 	if err := checkPrincipal(p); err != nil {
 		return nil, err
 	}
-	own := s.known.ofOperator(p.GetOperatorId(), s.deps.Now())
+	own := s.shownTo(p)
 	i := slices.IndexFunc(own, func(g grant.State) bool { return g.ID == strings.ToLower(req.GetId()) })
 	if i < 0 {
 		return nil, problem.NotFound("You have no such grant; GET /api/oauth/grants lists yours.")
