@@ -6,6 +6,7 @@ package apidoc
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strings"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -56,6 +57,14 @@ func Build(generated []byte, version string) ([]byte, error) {
 	}
 	paths["/api/deploy/apps/{id}/events"] = object{"get": eventsOperation()}
 	paths["/api/v1/health"] = object{"get": healthOperation()}
+	for path, operations := range oauthPaths() {
+		item, _ := paths[path].(object)
+		if item == nil {
+			item = object{}
+		}
+		maps.Copy(item, operations)
+		paths[path] = item
+	}
 	out, err := json.Marshal(doc)
 	if err != nil {
 		return nil, fmt.Errorf("write the OpenAPI document: %w", err)
@@ -96,6 +105,7 @@ func creations() map[string]string {
 		"OrgService_CreateOrg":           "Created, with the caller as its owner.",
 		"OrgService_InviteMember":        "Invited; whoever has the address may join.",
 		"ApiKeyService_CreateApiKey":     "Created; the key is shown this once.",
+		"OAuthAppService_RegisterApp":    "Registered; the client_secret is shown this once.",
 	}
 }
 
@@ -214,6 +224,8 @@ func property(f protoreflect.FieldDescriptor) object {
 		switch name := f.Message().FullName(); name {
 		case "google.protobuf.StringValue":
 			return object{"type": "string", "nullable": true}
+		case "google.protobuf.BoolValue":
+			return object{"type": "boolean", "nullable": true}
 		case "google.protobuf.Timestamp":
 			return object{"type": "string", "format": "date-time", "nullable": true}
 		case "google.protobuf.Int32Value", "google.protobuf.UInt32Value":
