@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
+	"github.com/slipway-paas/slipway/libs/access"
 	"github.com/slipway-paas/slipway/libs/problem"
 )
 
@@ -80,7 +81,7 @@ func (h *Handler) readAuthorization(ctx context.Context, raw string) (*authoriza
 		return nil, refuse("invalid_scope", "scope missing: name at least one of those that the app has registered")
 	}
 	for _, s := range a.scopes {
-		if !slices.Contains(app.GetScopes(), s) {
+		if !access.Holds(app.GetScopes(), s) {
 			return nil, refuse("invalid_scope", "the app asks for a scope that it has not registered")
 		}
 	}
