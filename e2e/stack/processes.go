@@ -49,6 +49,7 @@ func (s *Stack) startProcesses(ctx context.Context) error {
 		{"identity", []string{
 			"--rpc-listen", identity, "--public-url", s.API,
 			"--credentials-file", filepath.Join(s.dataDir(), "credentials.json"),
+			"--master-key", filepath.Join(s.dataDir(), "master.key"),
 		}},
 		{"scheduler", append([]string{
 			"--rpc-listen", scheduler, "--billing", billing, "--database-url", database, "--base-domain", s.BaseDomain,

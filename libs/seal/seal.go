@@ -16,6 +16,7 @@ import (
 
 	"github.com/tink-crypto/tink-go/v2/aead"
 	"github.com/tink-crypto/tink-go/v2/keyset"
+	tinkpb "github.com/tink-crypto/tink-go/v2/proto/tink_go_proto"
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/slipway-paas/slipway/libs/subjects"
@@ -97,9 +98,18 @@ func (s *Sealer) Destroy(ctx context.Context, a subjects.Aggregate) error {
 }
 
 func (s *Sealer) dataKey(ctx context.Context, a subjects.Aggregate) (tink.AEAD, error) {
+	wrapped, err := s.wrapped(ctx, a, aead.AES256GCMKeyTemplate())
+	if err != nil {
+		return nil, err
+	}
+	return s.unwrap(a, wrapped)
+}
+
+// wrapped returns the aggregate's key as it is kept; when it has none, one is made.
+func (s *Sealer) wrapped(ctx context.Context, a subjects.Aggregate, template *tinkpb.KeyTemplate) ([]byte, error) {
 	wrapped, err := s.keys.Get(ctx, a)
 	if errors.Is(err, ErrNoKey) {
-		if wrapped, err = s.newKey(a); err != nil {
+		if wrapped, err = s.newKey(a, template); err != nil {
 			return nil, err
 		}
 		err = s.keys.Create(ctx, a, wrapped)
@@ -111,14 +121,11 @@ func (s *Sealer) dataKey(ctx context.Context, a subjects.Aggregate) (tink.AEAD, 
 	if errors.Is(err, ErrNoKey) {
 		return nil, ErrDestroyed
 	}
-	if err != nil {
-		return nil, err
-	}
-	return s.unwrap(a, wrapped)
+	return wrapped, err
 }
 
-func (s *Sealer) newKey(a subjects.Aggregate) ([]byte, error) {
-	handle, err := keyset.NewHandle(aead.AES256GCMKeyTemplate())
+func (s *Sealer) newKey(a subjects.Aggregate, template *tinkpb.KeyTemplate) ([]byte, error) {
+	handle, err := keyset.NewHandle(template)
 	if err != nil {
 		return nil, fmt.Errorf("make a data key: %w", err)
 	}

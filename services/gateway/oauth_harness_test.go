@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -24,6 +25,7 @@ import (
 	"github.com/slipway-paas/slipway/libs/eventstore"
 	"github.com/slipway-paas/slipway/libs/problem"
 	"github.com/slipway-paas/slipway/libs/rpc"
+	"github.com/slipway-paas/slipway/libs/seal"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/gateway"
 	"github.com/slipway-paas/slipway/services/identity"
@@ -64,13 +66,22 @@ func beginOAuth(t testing.TB) *oauthStage {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = inside.Close() })
+	logins, err := rpc.NewMemory(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = logins.Close() })
+	master, err := seal.Master(filepath.Join(t.TempDir(), "master.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	s.stage = begin(t, func(_ *gateway.Config, d *gateway.Deps) {
-		known, err := identity.New(identity.Deps{Store: d.Store, Now: s.now, Log: log})
+		known, err := identity.New(identity.Config{}, identity.Deps{Store: d.Store, Seal: seal.New(master, seal.NewMemory()), Now: s.now, Log: log})
 		if err != nil {
 			t.Fatal(err)
 		}
 		known.Register(inside)
-		identityv1.RegisterAccountServiceServer(inside, passwords{})
+		identityv1.RegisterAccountServiceServer(logins, passwords{})
 		ctx, stop := context.WithCancel(context.Background())
 		ended := make(chan error, 1)
 		go func() { ended <- known.Run(ctx) }()
@@ -83,7 +94,8 @@ func beginOAuth(t testing.TB) *oauthStage {
 		eventually(t, "identity is ready", func() bool { return known.Ready() == nil })
 		d.Identity = identityv1.NewIdentityServiceClient(inside.Conn())
 		d.OAuth = identityv1.NewOAuthServiceClient(inside.Conn())
-		d.Accounts = identityv1.NewAccountServiceClient(inside.Conn())
+		d.Accounts = identityv1.NewAccountServiceClient(logins.Conn())
+		d.Orgs = identityv1.NewOrgServiceClient(inside.Conn())
 		d.Now = s.now
 	})
 	s.write(t, "acme", subjects.Org, "acme", &identityv1.OrgCreated{OrgId: "acme", Name: "Acme", OwnerId: "alice"})

@@ -1,7 +1,9 @@
 package identity
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,9 +29,11 @@ type directory struct {
 	orgs   map[string]org.State
 	// memberOf are the organizations of each operator.
 	memberOf map[string]map[string]bool
-	issuers  map[subjects.Aggregate]credential.Issuer
-	keysOf   map[string]map[string]bool // ids of API keys by org
-	book     *credential.Book
+	// invited are the organizations that each address is invited to.
+	invited map[credential.Hash]map[string]bool
+	issuers map[subjects.Aggregate]credential.Issuer
+	keysOf  map[string]map[string]bool // ids of API keys by org
+	book    *credential.Book
 	// oauth is what OAuthService looks up.
 	oauth *oauth.Directory
 
@@ -40,7 +44,7 @@ type directory struct {
 func newDirectory() *directory {
 	return &directory{
 		operators: map[string]operator.State{}, where: map[string]subjects.Aggregate{}, emails: map[credential.Hash]string{},
-		orgs: map[string]org.State{}, memberOf: map[string]map[string]bool{},
+		orgs: map[string]org.State{}, memberOf: map[string]map[string]bool{}, invited: map[credential.Hash]map[string]bool{},
 		issuers: map[subjects.Aggregate]credential.Issuer{}, keysOf: map[string]map[string]bool{},
 		book: credential.NewBook(), oauth: oauth.NewDirectory(), moved: make(chan struct{}),
 	}
@@ -115,29 +119,40 @@ func (d *directory) applyOrg(e eventstore.Recorded) {
 	}
 	d.orgs[after.ID] = after
 	for id := range before.Members {
-		if _, still := after.Members[id]; !still {
-			delete(d.memberOf[id], after.ID)
-		}
+		drop(d.memberOf, id, after.ID)
 	}
 	for id := range after.Members {
-		if d.memberOf[id] == nil {
-			d.memberOf[id] = map[string]bool{}
-		}
-		d.memberOf[id][after.ID] = true
+		add(d.memberOf, id, after.ID)
+	}
+	for _, i := range before.Invitations {
+		drop(d.invited, i.EmailHash, after.ID)
+	}
+	for _, i := range after.Invitations {
+		add(d.invited, i.EmailHash, after.ID)
+	}
+}
+
+func add[K comparable](sets map[K]map[string]bool, key K, member string) {
+	if sets[key] == nil {
+		sets[key] = map[string]bool{}
+	}
+	sets[key][member] = true
+}
+
+func drop[K comparable](sets map[K]map[string]bool, key K, member string) {
+	if delete(sets[key], member); len(sets[key]) == 0 {
+		delete(sets, key)
 	}
 }
 
 func (d *directory) applyKey(e eventstore.Recorded) {
 	issue(apikey.Evolve)(d, e)
 	if key, _ := d.issuers[e.Aggregate].(apikey.State); key.Live() {
-		if d.keysOf[key.Org] == nil {
-			d.keysOf[key.Org] = map[string]bool{}
-		}
-		d.keysOf[key.Org][key.ID] = true
+		add(d.keysOf, key.Org, key.ID)
 		return
 	}
 	delete(d.issuers, e.Aggregate)
-	delete(d.keysOf[e.Aggregate.Org], e.Aggregate.ID)
+	drop(d.keysOf, e.Aggregate.Org, e.Aggregate.ID)
 }
 
 // applyOAuth leaves the state to the directory of OAuth: a grant outlives its access
@@ -157,6 +172,79 @@ func (d *directory) sweep(now time.Time) {
 			delete(d.issuers, done)
 		}
 	}
+}
+
+// operator returns the one with that id.
+func (d *directory) operator(id string) (operator.State, bool) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	state, ok := d.operators[id]
+	return state, ok
+}
+
+// home is the operator's aggregate.
+func (d *directory) home(id string) subjects.Aggregate {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if home, ok := d.where[id]; ok {
+		return home
+	}
+	return subjects.Of(subjects.Platform, subjects.Operator, id)
+}
+
+// byEmail returns the operator whose address has that keyed hash.
+func (d *directory) byEmail(hash credential.Hash) (operator.State, bool) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	id, ok := d.emails[hash]
+	return d.operators[id], ok
+}
+
+func (d *directory) org(id string) (org.State, bool) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	state, ok := d.orgs[id]
+	return state, ok
+}
+
+// orgsOf are the organizations that the operator is in, the oldest first.
+func (d *directory) orgsOf(id string) []org.State {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	var out []org.State
+	for of := range d.memberOf[id] {
+		out = append(out, d.orgs[of])
+	}
+	return oldestFirst(out)
+}
+
+// invitedTo are the organizations that who has the address may join.
+func (d *directory) invitedTo(email credential.Hash) []org.State {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	var out []org.State
+	for of := range d.invited[email] {
+		out = append(out, d.orgs[of])
+	}
+	return oldestFirst(out)
+}
+
+func oldestFirst(orgs []org.State) []org.State {
+	slices.SortFunc(orgs, func(a, b org.State) int { return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.ID, b.ID)) })
+	return orgs
+}
+
+// keysOfOrg are the API keys of the organization that nobody has revoked.
+func (d *directory) keysOfOrg(id string) []apikey.State {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	var out []apikey.State
+	for key := range d.keysOf[id] {
+		if state, ok := d.issuers[subjects.Of(id, subjects.APIKey, key)].(apikey.State); ok {
+			out = append(out, state)
+		}
+	}
+	return out
 }
 
 // wait waits until the directory has folded the event with that sequence.

@@ -17,15 +17,25 @@ import (
 
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	"github.com/slipway-paas/slipway/libs/access"
+	"github.com/slipway-paas/slipway/libs/decider"
 	"github.com/slipway-paas/slipway/libs/eventstore"
 	"github.com/slipway-paas/slipway/libs/problem"
+	"github.com/slipway-paas/slipway/libs/seal"
 	"github.com/slipway-paas/slipway/libs/subjects"
+	"github.com/slipway-paas/slipway/services/identity/apikey"
+	"github.com/slipway-paas/slipway/services/identity/credential"
+	"github.com/slipway-paas/slipway/services/identity/mail"
 	"github.com/slipway-paas/slipway/services/identity/oauth"
+	"github.com/slipway-paas/slipway/services/identity/operator"
+	"github.com/slipway-paas/slipway/services/identity/org"
+	"github.com/slipway-paas/slipway/services/identity/password"
 )
 
 // Deps are what the service stands on.
 type Deps struct {
 	Store eventstore.Store
+	// Seal keeps personal data and secrets unreadable in the log.
+	Seal *seal.Sealer
 	// Now is the clock; time.Now when nil.
 	Now func() time.Time
 	Log *slog.Logger
@@ -34,30 +44,63 @@ type Deps struct {
 // Service knows who a token speaks for.
 type Service struct {
 	identityv1.UnimplementedIdentityServiceServer
-	deps     Deps
-	known    *directory
-	oauth    *oauth.Server
-	caughtUp atomic.Bool
+	config    Config
+	deps      Deps
+	known     *directory
+	oauth     *oauth.Server
+	caughtUp  atomic.Bool
+	secrets   *secrets
+	passwords *password.Hasher
+	guesses   *guesses
+	mails     *mail.Queue
+	operators *decider.Handler[operator.State, operator.Command]
+	orgs      *decider.Handler[org.State, org.Command]
+	keys      *decider.Handler[apikey.State, apikey.Command]
+	uses      *uses
 }
 
 // New makes the service; Run fills it.
-func New(d Deps) (*Service, error) {
-	if d.Store == nil || d.Log == nil {
-		return nil, errors.New("identity needs an event store and a logger")
+func New(c Config, d Deps) (*Service, error) {
+	if d.Store == nil || d.Seal == nil || d.Log == nil {
+		return nil, errors.New("identity needs an event store, a sealer and a logger")
+	}
+	if err := c.Validate(); err != nil {
+		return nil, fmt.Errorf("identity: %w", err)
 	}
 	if d.Now == nil {
 		d.Now = time.Now
 	}
-	s := &Service{deps: d, known: newDirectory()}
+	c = c.withDefaults()
+	s := &Service{
+		config: c, deps: d, known: newDirectory(), secrets: &secrets{sealer: d.Seal},
+		passwords: password.NewHasher(hashedAtOnce), guesses: newGuesses(), mails: mail.NewQueue(c.SMTP, d.Log), uses: newUses(d.Now),
+		operators: decider.NewHandler(d.Store, operator.Decider(), options[operator.State](d)),
+		orgs:      decider.NewHandler(d.Store, org.Decider(), options[org.State](d)),
+		keys:      decider.NewHandler(d.Store, apikey.Decider(), options[apikey.State](d)),
+	}
 	s.oauth = oauth.New(oauth.Deps{
 		Store: d.Store, Known: s.known.oauth, Ready: s.Ready, Wait: s.known.wait, People: people{s.known}, Now: d.Now, Log: d.Log,
 	})
 	return s, nil
 }
 
+const (
+	// hashedAtOnce bounds passwords that are hashed at once: 19 MiB each.
+	hashedAtOnce = 4
+	// cached is how many folded aggregates of a kind are kept for commands.
+	cached = 1024
+)
+
+func options[S any](d Deps) decider.Options[S] {
+	return decider.Options[S]{Source: "identity", Now: func() time.Time { return d.Now().UTC() }, NewID: newID, CacheSize: cached}
+}
+
 // Register puts identity's services on a gRPC server.
 func (s *Service) Register(r grpc.ServiceRegistrar) {
 	identityv1.RegisterIdentityServiceServer(r, s)
+	identityv1.RegisterAccountServiceServer(r, accounts{Service: s})
+	identityv1.RegisterOrgServiceServer(r, orgs{Service: s})
+	identityv1.RegisterApiKeyServiceServer(r, keys{Service: s})
 	identityv1.RegisterOAuthServiceServer(r, s.oauth)
 }
 
@@ -87,6 +130,8 @@ func (s *Service) Run(ctx context.Context) error {
 	defer parts.Wait()
 	defer cancel()
 	parts.Go(func() { s.sweep(ctx) })
+	parts.Go(func() { s.mails.Run(ctx) })
+	parts.Go(func() { s.noteUses(ctx) })
 	handle := func(_ context.Context, events []eventstore.Recorded) error {
 		s.known.apply(events)
 		return nil
@@ -115,7 +160,7 @@ func (s *Service) Ready() error {
 // UNAVAILABLE until the log has been read.
 func (s *Service) Authenticate(_ context.Context, req *identityv1.AuthenticateRequest) (*identityv1.AuthenticateResponse, error) {
 	if err := s.Ready(); err != nil {
-		return nil, problem.Unavailable("Slipway is starting and does not know its operators yet; try again in a second.", time.Second)
+		return nil, starting()
 	}
 	f, ok := s.known.find(req.GetTokenSha256(), req.GetOrgId(), s.deps.Now())
 	if !ok {
@@ -127,6 +172,9 @@ func (s *Service) Authenticate(_ context.Context, req *identityv1.AuthenticateRe
 	p := &identityv1.Principal{
 		OperatorId: f.operator.ID, OrgId: f.org, AppId: f.App, Kind: f.Kind, Role: f.role, CredentialId: f.issuer.ID,
 		Scopes: access.Effective(f.Scopes, f.role, f.operator.Admin),
+	}
+	if f.Kind == credential.APIKey {
+		s.uses.used(f.issuer)
 	}
 	if !f.Expires.IsZero() {
 		p.ExpiresAt = timestamppb.New(f.Expires)

@@ -24,7 +24,7 @@ import (
 
 func make1(t *testing.T, store *memory.Store) *identity.Service {
 	t.Helper()
-	s, err := identity.New(identity.Deps{Store: store, Log: slog.New(slog.DiscardHandler)})
+	s, err := identity.New(identity.Config{}, identity.Deps{Store: store, Seal: sealer(t), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

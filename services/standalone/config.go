@@ -13,6 +13,8 @@ import (
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/billing/tier"
 	"github.com/slipway-paas/slipway/services/gateway"
+	"github.com/slipway-paas/slipway/services/identity"
+	"github.com/slipway-paas/slipway/services/identity/mail"
 	"github.com/slipway-paas/slipway/services/scheduler"
 )
 
@@ -39,6 +41,8 @@ type Config struct {
 	ReservedSubdomains []string          `koanf:"reserved-subdomains" usage:"subdomains that nobody may take"`
 	NodeLossAfter      time.Duration     `koanf:"node-loss-after" usage:"silence after which a node's instances are placed on others"`
 	Rollout            scheduler.Rollout `koanf:"rollout"`
+	SessionTTL         time.Duration     `koanf:"session-ttl" usage:"how long a login lasts"`
+	SMTP               mail.Config       `koanf:"smtp"`
 	// Tiers replaces the default tiers; YAML only.
 	Tiers []tier.Tier `koanf:"tiers"`
 }
@@ -53,11 +57,11 @@ type Node struct {
 
 // DefaultConfig is what holds where nothing else is said.
 func DefaultConfig() Config {
-	s := scheduler.DefaultConfig()
+	s, i := scheduler.DefaultConfig(), identity.DefaultConfig()
 	return Config{
 		DataDir:           string(datadir.Default()),
 		AllowedRegistries: s.AllowedRegistries, ReservedSubdomains: s.ReservedSubdomains,
-		NodeLossAfter: s.NodeLossAfter, Rollout: s.Rollout,
+		NodeLossAfter: s.NodeLossAfter, Rollout: s.Rollout, SessionTTL: i.SessionTTL, SMTP: i.SMTP,
 	}
 }
 
@@ -91,6 +95,9 @@ func (c Config) Validate() error {
 	}
 	if !subjects.ValidToken(c.Node.ID) {
 		errs = append(errs, fmt.Errorf("--node-id: %q must be 1 to 128 letters, digits, hyphens or underscores", c.Node.ID))
+	}
+	if err := c.identity().Validate(); err != nil {
+		errs = append(errs, err)
 	}
 	if err := c.scheduler(c.Registry).Validate(); err != nil {
 		errs = append(errs, err)
@@ -151,6 +158,11 @@ func (c Config) scheduler(registry string) scheduler.Config {
 		NodeLossAfter:      c.NodeLossAfter,
 		Rollout:            c.Rollout,
 	}
+}
+
+// identity is identity's share.
+func (c Config) identity() identity.Config {
+	return identity.Config{SessionTTL: c.SessionTTL, Issuer: c.apiURL(), SMTP: c.SMTP}
 }
 
 // apiURL is where a client on this machine reaches the API.

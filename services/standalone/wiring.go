@@ -40,6 +40,8 @@ type ground struct {
 	store eventstore.Store
 	pool  *pgxpool.Pool
 	calls *rpc.Memory
+	// sealer is there once identity is built.
+	sealer *seal.Sealer
 	// natsURL and edgeKey are how the edge reaches NATS.
 	natsURL, edgeKey string
 }
@@ -174,8 +176,21 @@ func (p *platform) buildBilling(_ context.Context, g *ground) error {
 	return nil
 }
 
+// unlock opens the data keys with the master key.
+func (p *platform) unlock(ctx context.Context, g *ground) error {
+	keys, err := g.js.KeyValue(ctx, subjects.BucketKeys)
+	if err != nil {
+		return fmt.Errorf("open the bucket of data keys: %w", err)
+	}
+	g.sealer, err = seal.Unlock(ctx, p.config.dir().MasterKey(), keys)
+	return err
+}
+
 func (p *platform) buildIdentity(ctx context.Context, g *ground) error {
-	s, err := identity.New(identity.Deps{Store: g.store, Log: p.log.With("part", "identity")})
+	if err := p.unlock(ctx, g); err != nil {
+		return err
+	}
+	s, err := identity.New(p.config.identity(), identity.Deps{Store: g.store, Seal: g.sealer, Log: p.log.With("part", "identity")})
 	if err != nil {
 		return err
 	}
@@ -186,17 +201,9 @@ func (p *platform) buildIdentity(ctx context.Context, g *ground) error {
 	return identity.NewKeeper(s, keep, p.log.With("part", "identity")).Keep(ctx)
 }
 
-func (p *platform) buildScheduler(ctx context.Context, g *ground) error {
-	keys, err := g.js.KeyValue(ctx, subjects.BucketKeys)
-	if err != nil {
-		return fmt.Errorf("open the bucket of data keys: %w", err)
-	}
-	sealer, err := seal.Unlock(ctx, p.config.dir().MasterKey(), keys)
-	if err != nil {
-		return err
-	}
+func (p *platform) buildScheduler(_ context.Context, g *ground) error {
 	s, err := scheduler.New(p.config.scheduler(local(p.config.Registry)), scheduler.Deps{
-		Store: g.store, NATS: g.nats, JetStream: g.js, Pool: g.pool, Seal: sealer,
+		Store: g.store, NATS: g.nats, JetStream: g.js, Pool: g.pool, Seal: g.sealer,
 		Tiers: billingv1.NewTierServiceClient(g.calls.Conn()),
 		Now:   time.Now, Log: p.log.With("part", "scheduler"),
 		Metrics: p.options.Observer.Registry, Meter: p.options.Observer.Meter(), Tracer: p.options.Observer.Tracer("scheduler"),

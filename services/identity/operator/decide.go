@@ -13,7 +13,7 @@ import (
 
 // Decide says what happens when the command meets the state; nil for nothing. Errors:
 // those of this package.
-func Decide(s State, c Command, _ time.Time) (proto.Message, error) {
+func Decide(s State, c Command, now time.Time) (proto.Message, error) {
 	switch c := c.(type) {
 	case nil:
 		return nil, ErrMalformed
@@ -43,7 +43,7 @@ func Decide(s State, c Command, _ time.Time) (proto.Message, error) {
 		}
 		return &identityv1.EmailVerificationSent{VerifySha256: c.VerifySHA256[:]}, nil
 	case VerifyEmail:
-		if s.Verified() || subtle.ConstantTimeCompare(s.VerifySHA256[:], c.VerifySHA256[:]) != 1 {
+		if s.Verified() || now.Sub(s.VerifySince) > verifyWithin || subtle.ConstantTimeCompare(s.VerifySHA256[:], c.VerifySHA256[:]) != 1 {
 			return nil, ErrCode
 		}
 		return &identityv1.EmailVerified{}, nil

@@ -23,7 +23,7 @@ func Evolve(s State, rec eventstore.Recorded) State {
 		if h := hash(e.GetEmailHash()); !s.Exists() && h != (credential.Hash{}) {
 			return State{
 				ID: e.GetOperatorId(), OrgID: e.GetPersonalOrgId(), EmailHash: h, Profile: e.GetProfile(), Password: e.GetPassword(),
-				Admin: e.GetAdmin(), VerifySHA256: hash(e.GetVerifySha256()), CreatedAt: rec.Time, UpdatedAt: rec.Time,
+				Admin: e.GetAdmin(), VerifySHA256: hash(e.GetVerifySha256()), VerifySince: rec.Time, CreatedAt: rec.Time, UpdatedAt: rec.Time,
 			}
 		}
 		return s
@@ -41,7 +41,7 @@ func Evolve(s State, rec eventstore.Recorded) State {
 		s.Admin = s.Admin || runsPlatform(s.Scopes)
 	case *identityv1.EmailVerificationSent:
 		if h := hash(e.GetVerifySha256()); h != (credential.Hash{}) {
-			s.VerifySHA256 = h
+			s.VerifySHA256, s.VerifySince = h, rec.Time
 		}
 	case *identityv1.EmailVerified:
 		s.VerifySHA256, s.UpdatedAt = credential.Hash{}, rec.Time

@@ -60,6 +60,8 @@ type State struct {
 	Profile, Password []byte
 	// VerifySHA256 is of the code that the address waits for; zero when it is verified.
 	VerifySHA256 credential.Hash
+	// VerifySince is when it was made.
+	VerifySince time.Time
 
 	// PasswordEpoch counts changes of the password, LoginEpoch those and logouts:
 	// what was given out in an older epoch has ended.
@@ -78,6 +80,9 @@ type Totp struct {
 	Step     int64
 	Recovery []credential.Hash
 }
+
+// verifyWithin is how long a mailed code is good.
+const verifyWithin = 24 * time.Hour
 
 // Exists reports whether the operator has been made.
 func (s State) Exists() bool { return s.ID != "" }

@@ -111,7 +111,8 @@ func TestAnAccountIsMadeOnceAndMayProveItsAddress(t *testing.T) {
 		When(operator.VerifyEmail{VerifySHA256: second}).ThenErrorIs(operator.ErrCode).
 		When(operator.SendVerification{VerifySHA256: second}).Then(&identityv1.EmailVerificationSent{VerifySha256: second[:]}).
 		When(operator.VerifyEmail{VerifySHA256: first}).ThenErrorIs(operator.ErrCode).
-		When(operator.VerifyEmail{VerifySHA256: second}).Then(&identityv1.EmailVerified{}).
+		At(gwt.Start().Add(25 * time.Hour)).When(operator.VerifyEmail{VerifySHA256: second}).ThenErrorIs(operator.ErrCode).
+		At(gwt.Start().Add(time.Hour)).When(operator.VerifyEmail{VerifySHA256: second}).Then(&identityv1.EmailVerified{}).
 		When(operator.VerifyEmail{VerifySHA256: second}).ThenErrorIs(operator.ErrCode)
 }
 

@@ -3,10 +3,13 @@ package main
 
 import (
 	"context"
+	"errors"
 
 	"github.com/slipway-paas/slipway/libs/eventstore/jetstream"
 	"github.com/slipway-paas/slipway/libs/natsconn"
+	"github.com/slipway-paas/slipway/libs/seal"
 	"github.com/slipway-paas/slipway/libs/service"
+	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/identity"
 )
 
@@ -15,21 +18,35 @@ var version = "dev"
 
 type settings struct {
 	service.Settings
-	File   string `koanf:"credentials-file" usage:"keep the first operator's credentials in this file; made anew when it is not there"`
-	APIURL string `koanf:"public-url" default:"http://127.0.0.1:8080" usage:"where the gateway answers, for the credentials file"`
-	AppURL string `koanf:"app-url" default:"http://{subdomain}.apps.localhost:8000" usage:"live address of apps, for the credentials file"`
+	identity.Config
+	MasterKey string `koanf:"master-key" usage:"file with the key that wraps data keys; made when it is not there"`
+	File      string `koanf:"credentials-file" usage:"keep the first operator's credentials in this file; made anew when it is not there"`
+	APIURL    string `koanf:"public-url" default:"http://127.0.0.1:8080" usage:"where the gateway answers, for the credentials file"`
+	AppURL    string `koanf:"app-url" default:"http://{subdomain}.apps.localhost:8000" usage:"live address of apps, for the credentials file"`
 }
 
 func main() {
-	var c settings
-	service.Main("slipway-identity", version, &c, func(_ context.Context, p *service.Process) error {
+	c := settings{Config: identity.DefaultConfig()}
+	service.Main("slipway-identity", version, &c, func(ctx context.Context, p *service.Process) error {
+		if c.MasterKey == "" {
+			return errors.New("--master-key is needed")
+		}
 		_, js, err := p.NATS(natsconn.RolePlatform)
 		if err != nil {
 			return err
 		}
 		events := jetstream.New(js, p.Log,
 			jetstream.WithTracer(p.Observer.Tracer("eventstore")), jetstream.WithMeter(p.Observer.Meter()))
-		s, err := identity.New(identity.Deps{Store: events, Log: p.Log})
+		keys, err := js.KeyValue(ctx, subjects.BucketKeys)
+		if err != nil {
+			return err
+		}
+		sealer, err := seal.Unlock(ctx, c.MasterKey, keys)
+		if err != nil {
+			return err
+		}
+		c.Issuer = c.APIURL
+		s, err := identity.New(c.Config, identity.Deps{Store: events, Seal: sealer, Log: p.Log})
 		if err != nil {
 			return err
 		}
