@@ -43,8 +43,8 @@ type Observer struct {
 	meter  *sdkmetric.MeterProvider
 }
 
-// Setup makes the observer of one process and makes it OpenTelemetry's default.
-// Logs go to w, from the level in SLIPWAY_LOG_LEVEL (debug, info, warn, error;
+// Setup makes the observer of one process and makes it OpenTelemetry's default; its log
+// is slog's, for libraries that write to that. Logs go to w, from the level in SLIPWAY_LOG_LEVEL (debug, info, warn, error;
 // info when unset). It fails when an exporter that the environment asks for
 // cannot be made, or the level is none.
 func Setup(ctx context.Context, service, version string, w io.Writer) (*Observer, error) {
@@ -53,6 +53,7 @@ func Setup(ctx context.Context, service, version string, w io.Writer) (*Observer
 		return nil, err
 	}
 	log := slog.New(traceHandler{slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})}).With("service", service)
+	slog.SetDefault(log)
 
 	res, err := resource.New(ctx,
 		resource.WithAttributes(attribute.String("service.name", service), attribute.String("service.version", version)),

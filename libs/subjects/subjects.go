@@ -46,6 +46,7 @@ const (
 	APIKey     = "apikey"
 	OAuthApp   = "oauthapp"
 	Grant      = "grant"
+	Device     = "device"
 	Node       = "node"
 )
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
@@ -20,7 +21,9 @@ import (
 type Env struct {
 	Version string
 	Getenv  func(string) string
-	Stdin   io.Reader
+	// ConfigDir is the directory for a user's settings; ~/.config when empty.
+	ConfigDir string
+	Stdin     io.Reader
 	// Interactive says whether somebody can answer questions on Stdin.
 	Interactive    bool
 	Stdout, Stderr io.Writer
@@ -55,6 +58,8 @@ type command struct {
 	json  bool
 	file  string
 	begun bool
+	// makes says that the command makes the credentials, which need not be there yet.
+	makes bool
 	creds credentials
 }
 
@@ -62,7 +67,8 @@ const about = `Slipway takes a container image to a live address.
 
 It is told where the API is and who you are by SLIPWAY_API_URL and SLIPWAY_TOKEN, or
 by a credentials file: --credentials, SLIPWAY_CREDENTIALS, ./.slipway/credentials.json
-or ~/.config/slipway/credentials.json, the first that there is.
+or ~/.config/slipway/credentials.json, the first that there is. slipway login makes the
+last one, or the one that is named.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not authorized, 4 not found,
 5 the deployment failed.`
@@ -75,7 +81,8 @@ func (c *command) root() *cobra.Command {
 	}
 	root.PersistentFlags().BoolVar(&c.json, "json", false, "answer in JSON")
 	root.PersistentFlags().StringVar(&c.file, "credentials", "", "credentials file")
-	root.AddCommand(c.version(), c.deploy(), c.status(), c.logs(), c.events(), c.destroy(), c.admin())
+	root.AddCommand(c.version(), c.deploy(), c.status(), c.logs(), c.events(), c.destroy(), c.admin(),
+		c.login(), c.logout(), c.whoami(), c.tokens(), c.orgs())
 	return root
 }
 
@@ -112,7 +119,7 @@ func (c *command) run(f func(cmd *cobra.Command, args []string) error) func(*cob
 // calling makes a command's function that calls the API.
 func (c *command) calling(f func(ctx context.Context, client *api.Client, args []string) error) func(*cobra.Command, []string) error {
 	return c.run(func(cmd *cobra.Command, args []string) error {
-		client, err := c.client()
+		client, err := c.client(cmd.Context())
 		if err != nil {
 			return err
 		}
@@ -120,12 +127,20 @@ func (c *command) calling(f func(ctx context.Context, client *api.Client, args [
 	})
 }
 
-func (c *command) client() (*api.Client, error) {
+func (c *command) agent() string { return "slipway/" + c.env.Version }
+
+func (c *command) client(ctx context.Context) (*api.Client, error) {
 	var err error
-	if c.creds, err = findCredentials(c.file, c.env.Getenv); err != nil {
+	if c.creds, err = c.findCredentials(); err != nil {
 		return nil, err
 	}
-	client, err := api.New(c.creds.APIURL, c.creds.AccessToken, "slipway/"+c.env.Version)
+	if c.creds.AccessToken == "" {
+		return nil, fail(ExitUnauthorized, "Nobody has signed in here. Run slipway login, or set SLIPWAY_TOKEN, or name a credentials file with --credentials; slipwayd writes one to credentials.json in its data directory.")
+	}
+	if c.creds, err = fresh(ctx, c.creds, time.Now()); err != nil {
+		return nil, err
+	}
+	client, err := api.New(c.creds.APIURL, c.creds.AccessToken, c.agent())
 	if err != nil {
 		return nil, usage("%w. Set SLIPWAY_API_URL.", err)
 	}
@@ -192,7 +207,7 @@ func (c *command) complete(cmd *cobra.Command, args []string, _ string) ([]strin
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	client, err := c.client()
+	client, err := c.client(cmd.Context())
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}

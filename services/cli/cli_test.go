@@ -363,7 +363,7 @@ func TestWhoWeAreIsFound(t *testing.T) {
 		}
 	}
 	run(t, nil, "status", "--credentials", file).want(t, 0, "hello")
-	run(t, nil, "status").want(t, 3, "", "There is no access token", "SLIPWAY_TOKEN")
+	run(t, nil, "status").want(t, 3, "", "Nobody has signed in here", "SLIPWAY_TOKEN")
 	run(t, nil, "status", "--credentials", filepath.Join(dir, "none")).want(t, 2, "", "cannot be read")
 	run(t, map[string]string{"SLIPWAY_TOKEN": "t", "SLIPWAY_API_URL": "localhost"}, "status").want(t, 2, "", "no API address")
 	run(t, map[string]string{"SLIPWAY_TOKEN": "wrong", "SLIPWAY_API_URL": p.URL}, "status").want(t, 3, "", "not valid", "SLIPWAY_TOKEN")

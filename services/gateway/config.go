@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -32,6 +33,9 @@ type Config struct {
 	MaxStreams, MaxStreamsPerOperator int
 	// RateLimits are off where they are zero.
 	RateLimits RateLimits
+	// PublicURL is where the public reaches the API, like https://api.example.com: OAuth
+	// clients know the platform by it. Empty for http:// and the address listened on.
+	PublicURL string
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -53,7 +57,22 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Heartbeat < 0 || c.MaxStreams < 0 || c.MaxStreamsPerOperator < 0 {
 		return c, errors.New("heartbeat and limits of streams must not be negative")
 	}
+	if err := ValidatePublicURL(c.PublicURL); err != nil {
+		return c, fmt.Errorf("public-url: %w", err)
+	}
 	return c, c.RateLimits.Validate()
+}
+
+// ValidatePublicURL is nil for what Config.PublicURL may be.
+func ValidatePublicURL(address string) error {
+	if address == "" {
+		return nil
+	}
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || address != u.Scheme+"://"+u.Host {
+		return fmt.Errorf("%q must be https://host or http://host:port, with no path and no slash at its end", address)
+	}
+	return nil
 }
 
 // ProbeFeed tells of every probe of an instance until ctx ends; probes.JetStream is one.
@@ -71,6 +90,8 @@ type Deps struct {
 	Accounts identityv1.AccountServiceClient
 	Orgs     identityv1.OrgServiceClient
 	APIKeys  identityv1.ApiKeyServiceClient
+	// OAuth keeps apps and grants.
+	OAuth identityv1.OAuthServiceClient
 	// Identity answers for credentials; Authenticator takes its place when set.
 	Identity      identityv1.IdentityServiceClient
 	Authenticator authn.Authenticator
@@ -105,7 +126,7 @@ func (d Deps) withDefaults() (Deps, error) {
 	if d.Authenticator == nil && d.Identity != nil {
 		d.Authenticator = authn.NewTokens(d.Identity, d.Now)
 	}
-	if d.Scheduler == nil || d.Admin == nil || d.Tiers == nil || d.Authenticator == nil || d.Accounts == nil || d.Orgs == nil || d.APIKeys == nil || d.Store == nil || d.Services == nil || d.Log == nil {
+	if d.Scheduler == nil || d.Admin == nil || d.Tiers == nil || d.Authenticator == nil || d.Accounts == nil || d.Orgs == nil || d.APIKeys == nil || d.OAuth == nil || d.Store == nil || d.Services == nil || d.Log == nil {
 		return d, errors.New("the gateway needs clients of scheduler, tiers and identity, an event store, the services' readiness and a logger")
 	}
 	return d, nil

@@ -18,6 +18,7 @@ import (
 	"github.com/slipway-paas/slipway/libs/rpc"
 	"github.com/slipway-paas/slipway/services/gateway/authn"
 	"github.com/slipway-paas/slipway/services/gateway/idempotency"
+	"github.com/slipway-paas/slipway/services/gateway/oauth"
 )
 
 // door is the one handler of the public listener.
@@ -35,7 +36,7 @@ type door struct {
 	now     func() time.Time
 }
 
-func newDoor(deploy *deployServer, register registrar, guard *authn.Guard, limits *limits, grpc *rpc.Server, health *healthReport, document []byte, deps Deps) (*door, error) {
+func newDoor(deploy *deployServer, register registrar, guard *authn.Guard, limits *limits, grpc *rpc.Server, health *healthReport, pages *oauth.Handler, document []byte, deps Deps) (*door, error) {
 	d := &door{
 		log: deps.Log, guard: guard, limits: limits, answers: deps.Answers, deploy: deploy, rpc: grpc, mux: http.NewServeMux(),
 		tracing: deps.Tracing, now: deps.Now,
@@ -53,6 +54,7 @@ func newDoor(deploy *deployServer, register registrar, guard *authn.Guard, limit
 	}
 	d.mux.HandleFunc(eventsPattern, d.events)
 	d.mux.Handle("GET /api/v1/health", health)
+	pages.Register(d.mux.Handle)
 	d.mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		// A failed write means that the client is gone.

@@ -229,6 +229,7 @@ func begin(t testing.TB, change ...func(*gateway.Config, *gateway.Deps)) *stage 
 		Identity:  identityv1.NewIdentityServiceClient(inside.Conn()),
 		Accounts:  identityv1.NewAccountServiceClient(inside.Conn()),
 		Orgs:      identityv1.NewOrgServiceClient(inside.Conn()),
+		OAuth:     identityv1.NewOAuthServiceClient(inside.Conn()),
 		APIKeys:   identityv1.NewApiKeyServiceClient(inside.Conn()),
 		Store:     s.store, Services: func() map[string]bool { return s.services }, Version: "1.2.3", Log: log,
 	}

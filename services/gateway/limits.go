@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	"github.com/slipway-paas/slipway/libs/problem"
+	"github.com/slipway-paas/slipway/services/gateway/oauth"
 	"github.com/slipway-paas/slipway/services/gateway/ratelimit"
 )
 
@@ -64,6 +66,10 @@ func (l RateLimits) proxies() ([]netip.Prefix, error) {
 
 // signInPaths begin the paths whose POSTs are for people without a token yet.
 var signInPaths = []string{"/api/v1/auth/", "/api/auth/"}
+
+// signInPages are those of OAuth that take a guess at a password or a device's code, or
+// write to the log for whoever comes.
+var signInPages = []string{oauth.PathSignIn, oauth.PathDevice, oauth.PathDeviceCode}
 
 // unlimited are gRPC methods without a token that tell nothing worth guessing.
 var unlimited = []string{"/grpc.health.", "/grpc.reflection."}
@@ -151,6 +157,9 @@ func (l *limits) trusted(a netip.Addr) bool {
 func signInPath(r *http.Request, pattern string) (endpoint string, ok bool) {
 	if r.Method != http.MethodPost {
 		return "", false
+	}
+	if slices.Contains(signInPages, r.URL.Path) {
+		return r.URL.Path, true
 	}
 	for _, begin := range signInPaths {
 		if strings.HasPrefix(r.URL.Path, begin) {

@@ -18,6 +18,7 @@ import (
 	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
 	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
+	oauthv1 "github.com/slipway-paas/slipway/gen/slipway/oauth/v1"
 	"github.com/slipway-paas/slipway/libs/problem"
 	"github.com/slipway-paas/slipway/services/gateway/authn"
 	"github.com/slipway-paas/slipway/services/gateway/strictjson"
@@ -43,6 +44,7 @@ func dialects() []protoreflect.ServiceDescriptor {
 		identityv1.File_slipway_identity_v1_accounts_proto.Services().ByName("SignUpService"),
 		identityv1.File_slipway_identity_v1_orgs_proto.Services().ByName("OrgService"),
 		identityv1.File_slipway_identity_v1_apikeys_proto.Services().ByName("ApiKeyService"),
+		oauthv1.File_slipway_oauth_v1_oauth_proto.Services().ByName("OAuthAppService"),
 	}
 }
 
@@ -92,7 +94,8 @@ type registrar func(*runtime.ServeMux) error
 // created are the answers that say 201.
 func created(m proto.Message) bool {
 	switch m.(type) {
-	case *deployv1.CreateDeploymentResponse, *identityv1.CreateOrgResponse, *identityv1.InviteMemberResponse, *identityv1.CreateApiKeyResponse:
+	case *deployv1.CreateDeploymentResponse, *identityv1.CreateOrgResponse, *identityv1.InviteMemberResponse, *identityv1.CreateApiKeyResponse,
+		*oauthv1.RegisterAppResponse:
 		return true
 	}
 	return false
@@ -105,6 +108,7 @@ type dialectServers struct {
 	accounts *accountServer
 	orgs     *orgServer
 	keys     *keyServer
+	apps     *appServer
 }
 
 func (s dialectServers) grpc(r grpc.ServiceRegistrar) {
@@ -114,6 +118,7 @@ func (s dialectServers) grpc(r grpc.ServiceRegistrar) {
 	identityv1.RegisterSignUpServiceServer(r, s.accounts)
 	identityv1.RegisterOrgServiceServer(r, s.orgs)
 	identityv1.RegisterApiKeyServiceServer(r, s.keys)
+	oauthv1.RegisterOAuthAppServiceServer(r, s.apps)
 }
 
 func (s dialectServers) rest(mux *runtime.ServeMux) error {
@@ -125,6 +130,7 @@ func (s dialectServers) rest(mux *runtime.ServeMux) error {
 		identityv1.RegisterSignUpServiceHandlerServer(ctx, mux, s.accounts),
 		identityv1.RegisterOrgServiceHandlerServer(ctx, mux, s.orgs),
 		identityv1.RegisterApiKeyServiceHandlerServer(ctx, mux, s.keys),
+		oauthv1.RegisterOAuthAppServiceHandlerServer(ctx, mux, s.apps),
 	)
 }
 

@@ -21,6 +21,7 @@ import (
 	"github.com/slipway-paas/slipway/services/gateway/apidoc"
 	"github.com/slipway-paas/slipway/services/gateway/authn"
 	"github.com/slipway-paas/slipway/services/gateway/events"
+	"github.com/slipway-paas/slipway/services/gateway/oauth"
 	"github.com/slipway-paas/slipway/services/gateway/ratelimit"
 	"github.com/slipway-paas/slipway/services/gateway/statusview"
 )
@@ -78,10 +79,18 @@ func New(c Config, d Deps) (*Service, error) {
 	register := dialectServers{
 		deploy: deploy, admin: &adminServer{scheduler: d.Admin, log: d.Log}, accounts: &accountServer{accounts: d.Accounts, log: d.Log},
 		orgs: &orgServer{orgs: d.Orgs, log: d.Log}, keys: &keyServer{keys: d.APIKeys, log: d.Log},
+		apps: &appServer{identity: d.OAuth, log: d.Log},
 	}
 	register.grpc(s.rpc)
 	health := &healthReport{services: d.Services, version: d.Version}
-	if s.door, err = newDoor(deploy, register.rest, s.guard, limits, s.rpc, health, document, d); err != nil {
+	pages, err := oauth.New(oauth.Deps{
+		Identity: d.OAuth, People: people{authenticator: d.Authenticator, accounts: register.accounts, orgs: register.orgs},
+		Issuer: s.publicURL, Now: d.Now, Log: d.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if s.door, err = newDoor(deploy, register.rest, s.guard, limits, s.rpc, health, pages, document, d); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -111,6 +120,30 @@ func (s *Service) Ready() error {
 func (s *Service) Address() string {
 	address, _ := s.address.Load().(string)
 	return address
+}
+
+// publicURL is where the public reaches the API.
+func (s *Service) publicURL() string {
+	if s.config.PublicURL != "" {
+		return s.config.PublicURL
+	}
+	address := s.Address()
+	if address == "" {
+		address = s.config.Listen
+	}
+	return "http://" + reachable(address)
+}
+
+// reachable is the address with a host that this machine can call.
+func reachable(hostPort string) string {
+	host, port, err := net.SplitHostPort(hostPort)
+	if err != nil {
+		return hostPort
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
 }
 
 // Handler answers all that the gateway's listener does.

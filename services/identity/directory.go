@@ -12,6 +12,7 @@ import (
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/identity/apikey"
 	"github.com/slipway-paas/slipway/services/identity/credential"
+	"github.com/slipway-paas/slipway/services/identity/oauth"
 	"github.com/slipway-paas/slipway/services/identity/operator"
 	"github.com/slipway-paas/slipway/services/identity/org"
 	"github.com/slipway-paas/slipway/services/identity/session"
@@ -33,6 +34,8 @@ type directory struct {
 	issuers map[subjects.Aggregate]credential.Issuer
 	keysOf  map[string]map[string]bool // ids of API keys by org
 	book    *credential.Book
+	// oauth is what OAuthService looks up.
+	oauth *oauth.Directory
 
 	position uint64
 	moved    chan struct{} // closed and replaced when position grows
@@ -43,7 +46,7 @@ func newDirectory() *directory {
 		operators: map[string]operator.State{}, where: map[string]subjects.Aggregate{}, emails: map[credential.Hash]string{},
 		orgs: map[string]org.State{}, memberOf: map[string]map[string]bool{}, invited: map[credential.Hash]map[string]bool{},
 		issuers: map[subjects.Aggregate]credential.Issuer{}, keysOf: map[string]map[string]bool{},
-		book: credential.NewBook(), moved: make(chan struct{}),
+		book: credential.NewBook(), oauth: oauth.NewDirectory(), moved: make(chan struct{}),
 	}
 }
 
@@ -56,6 +59,9 @@ func folds() map[string]func(*directory, eventstore.Recorded) {
 		subjects.Org:      (*directory).applyOrg,
 		subjects.APIKey:   (*directory).applyKey,
 		subjects.Session:  issue(session.Evolve),
+		subjects.OAuthApp: (*directory).applyOAuth,
+		subjects.Grant:    (*directory).applyOAuth,
+		subjects.Device:   (*directory).applyOAuth,
 	}
 }
 
@@ -147,6 +153,14 @@ func (d *directory) applyKey(e eventstore.Recorded) {
 	}
 	delete(d.issuers, e.Aggregate)
 	drop(d.keysOf, e.Aggregate.Org, e.Aggregate.ID)
+}
+
+// applyOAuth leaves the state to the directory of OAuth: a grant outlives its access
+// tokens, and is forgotten only when its refresh token has ended.
+func (d *directory) applyOAuth(e eventstore.Recorded) {
+	if credentials := d.oauth.Apply(e); e.Aggregate.Kind == subjects.Grant {
+		d.book.Set(e.Aggregate, credentials)
+	}
 }
 
 // sweep forgets what has ended by itself. Keys stay: people want to see that they have.

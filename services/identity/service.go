@@ -25,6 +25,7 @@ import (
 	"github.com/slipway-paas/slipway/services/identity/apikey"
 	"github.com/slipway-paas/slipway/services/identity/credential"
 	"github.com/slipway-paas/slipway/services/identity/mail"
+	"github.com/slipway-paas/slipway/services/identity/oauth"
 	"github.com/slipway-paas/slipway/services/identity/operator"
 	"github.com/slipway-paas/slipway/services/identity/org"
 	"github.com/slipway-paas/slipway/services/identity/password"
@@ -46,6 +47,7 @@ type Service struct {
 	config    Config
 	deps      Deps
 	known     *directory
+	oauth     *oauth.Server
 	caughtUp  atomic.Bool
 	secrets   *secrets
 	passwords *password.Hasher
@@ -69,13 +71,17 @@ func New(c Config, d Deps) (*Service, error) {
 		d.Now = time.Now
 	}
 	c = c.withDefaults()
-	return &Service{
+	s := &Service{
 		config: c, deps: d, known: newDirectory(), secrets: &secrets{sealer: d.Seal},
 		passwords: password.NewHasher(hashedAtOnce), guesses: newGuesses(), mails: mail.NewQueue(c.SMTP, d.Log), uses: newUses(d.Now),
 		operators: decider.NewHandler(d.Store, operator.Decider(), options[operator.State](d)),
 		orgs:      decider.NewHandler(d.Store, org.Decider(), options[org.State](d)),
 		keys:      decider.NewHandler(d.Store, apikey.Decider(), options[apikey.State](d)),
-	}, nil
+	}
+	s.oauth = oauth.New(oauth.Deps{
+		Store: d.Store, Known: s.known.oauth, Ready: s.Ready, Wait: s.known.wait, People: people{s.known}, Now: d.Now, Log: d.Log,
+	})
+	return s, nil
 }
 
 const (
@@ -95,6 +101,7 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 	identityv1.RegisterAccountServiceServer(r, accounts{Service: s})
 	identityv1.RegisterOrgServiceServer(r, orgs{Service: s})
 	identityv1.RegisterApiKeyServiceServer(r, keys{Service: s})
+	identityv1.RegisterOAuthServiceServer(r, s.oauth)
 }
 
 // sweepEvery is how often credentials that have ended by themselves are forgotten.
@@ -109,6 +116,9 @@ func (s *Service) sweep(ctx context.Context) {
 			return
 		case <-ticker.C:
 			s.known.sweep(s.deps.Now())
+			if s.caughtUp.Load() {
+				s.known.oauth.Sweep(s.deps.Now())
+			}
 		}
 	}
 }

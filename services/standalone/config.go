@@ -24,6 +24,7 @@ import (
 type Config struct {
 	DataDir   string `koanf:"data-dir" usage:"directory of all data"`
 	Listen    string `koanf:"listen" default:"127.0.0.1:8080" usage:"host:port of the public API"`
+	PublicURL string `koanf:"public-url" usage:"where the public reaches the API, like https://api.example.com; http:// and --listen when empty"`
 	EdgeHTTP  string `koanf:"edge-http" default:":8000" usage:"host:port where apps are served over HTTP"`
 	EdgeHTTPS string `koanf:"edge-https" default:":8443" usage:"host:port where apps are served over HTTPS"`
 	// TrustedProxies stand before the edge.
@@ -79,6 +80,9 @@ func (c Config) Validate() error {
 		errs = append(errs, errors.New("--data-dir: name a directory"))
 	}
 	errs = append(errs, c.validateAddresses()...)
+	if err := gateway.ValidatePublicURL(c.PublicURL); err != nil {
+		errs = append(errs, fmt.Errorf("--public-url: %w", err))
+	}
 	if c.DatabaseURL != "" && !strings.HasPrefix(c.DatabaseURL, "postgres://") && !strings.HasPrefix(c.DatabaseURL, "postgresql://") {
 		errs = append(errs, errors.New("--database-url: it must start with postgres://"))
 	}

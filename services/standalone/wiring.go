@@ -275,7 +275,7 @@ func (p *platform) buildGateway(ctx context.Context, g *ground) error {
 	if err != nil {
 		return err
 	}
-	s, err := gateway.New(gateway.Config{Listen: p.config.Listen, RateLimits: p.config.RateLimits}, gateway.Deps{
+	s, err := gateway.New(gateway.Config{Listen: p.config.Listen, PublicURL: p.config.PublicURL, RateLimits: p.config.RateLimits}, gateway.Deps{
 		Scheduler: schedulerv1.NewSchedulerServiceClient(g.calls.Conn()),
 		Admin:     adminv1.NewAdminServiceClient(g.calls.Conn()),
 		Tiers:     billingv1.NewTierServiceClient(g.calls.Conn()),
@@ -283,6 +283,7 @@ func (p *platform) buildGateway(ctx context.Context, g *ground) error {
 		Accounts:  identityv1.NewAccountServiceClient(g.calls.Conn()),
 		Orgs:      identityv1.NewOrgServiceClient(g.calls.Conn()),
 		APIKeys:   identityv1.NewApiKeyServiceClient(g.calls.Conn()),
+		OAuth:     identityv1.NewOAuthServiceClient(g.calls.Conn()),
 		Store:     g.store,
 		Rates:     ratelimit.NewKV(rates),
 		Answers:   answers,

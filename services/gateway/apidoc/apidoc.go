@@ -6,6 +6,7 @@ package apidoc
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strings"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -14,6 +15,7 @@ import (
 	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
 	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
+	oauthv1 "github.com/slipway-paas/slipway/gen/slipway/oauth/v1"
 )
 
 type object = map[string]any
@@ -57,6 +59,14 @@ func Build(generated []byte, version string) ([]byte, error) {
 	}
 	paths["/api/deploy/apps/{id}/events"] = object{"get": eventsOperation()}
 	paths["/api/v1/health"] = object{"get": healthOperation()}
+	for path, operations := range oauthPaths() {
+		item, _ := paths[path].(object)
+		if item == nil {
+			item = object{}
+		}
+		maps.Copy(item, operations)
+		paths[path] = item
+	}
 	out, err := json.Marshal(doc)
 	if err != nil {
 		return nil, fmt.Errorf("write the OpenAPI document: %w", err)
@@ -107,6 +117,7 @@ func creations() map[string]string {
 		"OrgService_CreateOrg":           "Created, with the caller as its owner.",
 		"OrgService_InviteMember":        "Invited; whoever has the address may join.",
 		"ApiKeyService_CreateApiKey":     "Created; the key is shown this once.",
+		"OAuthAppService_RegisterApp":    "Registered; the client_secret is shown this once.",
 	}
 }
 
@@ -235,7 +246,7 @@ func described() []protoreflect.FileDescriptor {
 	return []protoreflect.FileDescriptor{
 		deployv1.File_slipway_deploy_v1_deploy_proto, adminv1.File_slipway_admin_v1_admin_proto,
 		identityv1.File_slipway_identity_v1_accounts_proto, identityv1.File_slipway_identity_v1_orgs_proto,
-		identityv1.File_slipway_identity_v1_apikeys_proto,
+		identityv1.File_slipway_identity_v1_apikeys_proto, oauthv1.File_slipway_oauth_v1_oauth_proto,
 	}
 }
 
@@ -270,6 +281,8 @@ func property(f protoreflect.FieldDescriptor) object {
 		switch name := f.Message().FullName(); name {
 		case "google.protobuf.StringValue":
 			return object{"type": "string", "nullable": true}
+		case "google.protobuf.BoolValue":
+			return object{"type": "boolean", "nullable": true}
 		case "google.protobuf.Timestamp":
 			return object{"type": "string", "format": "date-time", "nullable": true}
 		case "google.protobuf.Int32Value", "google.protobuf.UInt32Value":

@@ -4,6 +4,7 @@ import (
 	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
 	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
+	oauthv1 "github.com/slipway-paas/slipway/gen/slipway/oauth/v1"
 	"github.com/slipway-paas/slipway/libs/access"
 )
 
@@ -32,6 +33,8 @@ var (
 	person = rule{session: noScope}
 	// anybody is for people and what acts for them.
 	anybody = rule{session: noScope, accessToken: noScope, apiKey: noScope}
+	// bearer is for people and OAuth apps.
+	bearer = rule{session: noScope, accessToken: noScope}
 	// manage is for people, and the first operator's token.
 	manage = rule{session: noScope, accessToken: access.Admin}
 )
@@ -83,6 +86,12 @@ var rules = map[string]rule{
 	identityv1.ApiKeyService_CreateApiKey_FullMethodName: manage,
 	identityv1.ApiKeyService_ListApiKeys_FullMethodName:  manage,
 	identityv1.ApiKeyService_RevokeApiKey_FullMethodName: manage,
+
+	oauthv1.OAuthAppService_RegisterApp_FullMethodName:   manage,
+	oauthv1.OAuthAppService_GetApp_FullMethodName:        manage,
+	oauthv1.OAuthAppService_DescribeToken_FullMethodName: anybody,
+	oauthv1.OAuthAppService_ListGrants_FullMethodName:    bearer,
+	oauthv1.OAuthAppService_RevokeGrant_FullMethodName:   bearer,
 
 	"/grpc.health.v1.Health/Check":                                   public,
 	"/grpc.health.v1.Health/List":                                    public,

@@ -28,6 +28,7 @@ var version = "dev"
 type settings struct {
 	service.Settings
 	Listen    string   `koanf:"listen" default:"127.0.0.1:8080" usage:"host:port of the public API"`
+	PublicURL string   `koanf:"public-url" usage:"where the public reaches the API, like https://api.example.com; http:// and --listen when empty"`
 	Scheduler string   `koanf:"scheduler" default:"127.0.0.1:9101" usage:"host:port of slipway-scheduler"`
 	Identity  string   `koanf:"identity" default:"127.0.0.1:9102" usage:"host:port of slipway-identity"`
 	Billing   string   `koanf:"billing" default:"127.0.0.1:9103" usage:"host:port of slipway-billing"`
@@ -83,7 +84,7 @@ func main() {
 		if err != nil {
 			return err
 		}
-		s, err := gateway.New(gateway.Config{Listen: c.Listen, RateLimits: c.RateLimits}, gateway.Deps{
+		s, err := gateway.New(gateway.Config{Listen: c.Listen, PublicURL: c.PublicURL, RateLimits: c.RateLimits}, gateway.Deps{
 			Scheduler: schedulerv1.NewSchedulerServiceClient(scheduler),
 			Admin:     adminv1.NewAdminServiceClient(scheduler),
 			Tiers:     billingv1.NewTierServiceClient(billing),
@@ -93,6 +94,7 @@ func main() {
 			APIKeys:   identityv1.NewApiKeyServiceClient(identity),
 			Rates:     ratelimit.NewKV(rates),
 			Answers:   answers,
+			OAuth:     identityv1.NewOAuthServiceClient(identity),
 			Store:     events, Probes: probes.NewJetStream(js, p.Log), Services: watch.Services,
 			Version: p.Version, Metrics: p.Observer.Registry, Exposition: p.Observer.Metrics(), Tracing: p.Observer.Tracing, Log: p.Log,
 		})
