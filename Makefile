@@ -25,7 +25,7 @@ MODULES := $(UNIT) ./e2e/...
 COMMANDS := $(patsubst %/main.go,./%,$(wildcard services/*/cmd/*/main.go services/proxy-config/edge/cmd/*/main.go e2e/cmd/*/main.go))
 GO_FILES = $(shell find libs services e2e -name '*.go' -not -path '*/node_modules/*')
 
-.PHONY: help setup build run dev test test-unit test-e2e bench sim sim-bites chaos gen gen-check lint fmt fmt-check vet clean tools
+.PHONY: help setup build run dev test test-unit test-e2e bench sim sim-bites chaos fuzz gen gen-check lint fmt fmt-check vet clean tools
 
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -79,6 +79,11 @@ sim-bites: ## Plant bugs, one after the other, and demand that the simulation ca
 bite-%:
 	@GOFLAGS=-buildvcs=false go test -tags=$(BUILD_TAGS),plant_$* ./e2e/sim -run 'TestSeeds$$' -v \
 		| grep -E 'seed [0-9]+ fails|not caught|panic' | sed "s/^[^:]*:[0-9]*:/$*:/"
+
+# With two for each processor at once, 30 s each of them take about five minutes on two
+# processors and half of that on four.
+fuzz: ## Every fuzz target, FUZZTIME=30s each; ONLY=regexp chooses.
+	@.ci/fuzz
 
 gen: tools ## Generate Go and OpenAPI from proto/.
 	$(TOOLS)/buf generate

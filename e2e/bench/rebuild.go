@@ -67,7 +67,7 @@ func rebuildSection(ctx context.Context, b *bench) (err error) {
 		if err != nil {
 			return err
 		}
-		if err := l.rebuildRate(ctx, runner, anchor); err != nil {
+		if err := l.rebuildRate(ctx, pool, runner, anchor); err != nil {
 			return err
 		}
 	}
@@ -75,7 +75,7 @@ func rebuildSection(ctx context.Context, b *bench) (err error) {
 	return <-ended
 }
 
-func (l *longLog) rebuildRate(ctx context.Context, runner *projection.Runner, anchor float64) error {
+func (l *longLog) rebuildRate(ctx context.Context, pool *pgxpool.Pool, runner *projection.Runner, anchor float64) error {
 	flow, stop := context.WithCancel(ctx)
 	defer stop()
 	flowed := make(chan error, 1)
@@ -93,10 +93,34 @@ func (l *longLog) rebuildRate(ctx context.Context, runner *projection.Runner, an
 	built, whole := float64(done.Events)/done.Build.Seconds(), float64(done.Events)/took.Seconds()
 	raw := fmt.Sprintf("raw consume + COPY %.0f/s", anchor)
 	compare(fmt.Sprintf("rebuild of %d events, rows built", done.Events), fmt.Sprintf("%.0f events/s", built), raw, ratio(built, anchor), "at least 0.5x")
-	compare("the same with comparing and swapping", fmt.Sprintf("%.0f events/s", whole), raw, ratio(whole, anchor), "goal 0.5x")
+	compare("the same until they are proved and live", fmt.Sprintf("%.0f events/s", whole), raw, ratio(whole, anchor), "at least 0.5x")
 	say(fmt.Sprintf("comparing %d rows", done.Rows), ms(done.Compare), "no goal")
 	say("live rows held, twice together", ms(done.Held), "no goal")
+	gone, err := l.untilGone(ctx, pool, runner.Schema()+"_former", began)
+	if err != nil {
+		return err
+	}
+	whole = float64(done.Events) / gone.Seconds()
+	compare("until the old rows are dropped, behind it", fmt.Sprintf("%.0f events/s", whole), raw, ratio(whole, anchor), "no goal: nobody waits for it")
 	return nil
+}
+
+// untilGone is how long after began a schema was there.
+func (l *longLog) untilGone(ctx context.Context, pool *pgxpool.Pool, schema string, began time.Time) (time.Duration, error) {
+	for {
+		var there bool
+		if err := pool.QueryRow(ctx, "SELECT to_regnamespace($1) IS NOT NULL", schema).Scan(&there); err != nil {
+			return 0, fmt.Errorf("look for the old rows: %w", err)
+		}
+		if !there {
+			return time.Since(began), nil
+		}
+		select {
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 }
 
 // longLog is a log of many events. Its server writes to disk when it likes: it is
@@ -170,11 +194,12 @@ func (l *longLog) publish() error {
 		return fmt.Errorf("encode %T: %w", e, err)
 	}
 	kind := e.ProtoReflect().Descriptor()
+	// A busy machine may be slow to answer; that is no figure of ours.
 	_, err = l.js.PublishMsgAsync(&nats.Msg{Subject: a.Event(string(kind.Name())), Data: data, Header: nats.Header{
 		"ce-specversion": {"1.0"}, "ce-id": {"0198f000-0000-7000-8000-000000000000"}, "ce-type": {string(kind.FullName())},
 		"ce-source": {"bench"}, "ce-time": {at.Format(time.RFC3339Nano)}, "ce-subject": {a.String()},
 		"content-type": {"application/protobuf"}, "Slipway-Actor": {"app"}, "Nats-Expected-Stream": {subjects.StreamEvents},
-	}})
+	}}, jetstream.WithStallWait(time.Minute))
 	if err != nil {
 		return fmt.Errorf("publish %s: %w", kind.Name(), err)
 	}
