@@ -128,7 +128,7 @@ func read(ctx context.Context, path, passphrase string, each func(name string, c
 		}
 		header, err := archive.Next()
 		if err != nil { // the end too: the sums come first
-			return fmt.Errorf("%w: %w", ErrDamaged, err)
+			return fmt.Errorf("%w: it is no backup, or not all of one: %w", ErrDamaged, err)
 		}
 		if header.Typeflag != tar.TypeReg || !filepath.IsLocal(header.Name) {
 			return fmt.Errorf("%w: %q does not belong in it", ErrDamaged, header.Name)
@@ -162,7 +162,7 @@ func (i intact) Read(b []byte) (int, error) {
 func decrypt(in *bufio.Reader, passphrase string) (io.Reader, error) {
 	begin, err := in.Peek(len(ageMagic))
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
+		return nil, fmt.Errorf("%w: it ends before anything is said: %w", ErrDamaged, err)
 	}
 	if string(begin) != ageMagic {
 		return in, nil
@@ -178,7 +178,7 @@ func decrypt(in *bufio.Reader, passphrase string) (io.Reader, error) {
 	var none *age.NoIdentityMatchError
 	switch {
 	case errors.As(err, &none):
-		return nil, ErrPassphrase
+		return nil, fmt.Errorf("%w, which this is not", ErrPassphrase)
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}

@@ -31,9 +31,9 @@ const MinPassphrase = 12
 
 var (
 	// ErrExists: the file that is to be written is there already.
-	ErrExists = errors.New("there is a file of that name")
-	// ErrPassphrase: the file is encrypted, and not with this passphrase.
-	ErrPassphrase = errors.New("the backup is encrypted, and this is not its passphrase")
+	ErrExists = errors.New("there is a file of that name, and a backup is never overwritten: choose another")
+	// ErrPassphrase: the file is encrypted, and not with this passphrase, or none was given.
+	ErrPassphrase = errors.New("the backup is encrypted and needs its passphrase")
 	// ErrDamaged: the file is no backup, is cut off, or was changed.
 	ErrDamaged = errors.New("the backup is damaged")
 	// ErrDifferent: what was restored is not what was backed up.
@@ -79,7 +79,9 @@ type Options struct {
 	// Images takes the built-in registry's images too.
 	Images  bool
 	Version string
-	Log     *slog.Logger
+	// Begin hears of each long part of the work when it begins; nil for nobody.
+	Begin func(part string)
+	Log   *slog.Logger
 }
 
 // Create writes a backup of the platform to a new file with mode 0600, while commands
@@ -96,6 +98,8 @@ func Create(ctx context.Context, path string, from *Source, o Options) (Manifest
 	defer os.RemoveAll(work)
 	m := Manifest{Format: format, Made: time.Now().UTC(), Version: o.Version, Images: o.Images}
 	streams := filepath.Join(work, "streams")
+	begin := told(o.Begin)
+	begin("copying the log and the keys")
 	keysBefore, err := readKeys(ctx, from.js)
 	if err != nil {
 		return Manifest{}, err
@@ -106,13 +110,16 @@ func Create(ctx context.Context, path string, from *Source, o Options) (Manifest
 			return Manifest{}, err
 		}
 	}
+	begin("restoring the copy into a server of its own, to prove it")
 	if err := rehearse(ctx, from.js, work, streams, keysBefore, &m, o.Log); err != nil {
 		return Manifest{}, fmt.Errorf("the backup is not good: %w", err)
 	}
+	begin("writing " + path)
 	made := filepath.Join(work, "backup")
 	if err := writeArchive(ctx, made, from.dir, streams, m, o); err != nil {
 		return Manifest{}, err
 	}
+	begin("reading it back")
 	if err := readBack(ctx, made, o.Passphrase); err != nil {
 		return Manifest{}, fmt.Errorf("the backup is not good: %w", err)
 	}
@@ -121,6 +128,14 @@ func Create(ctx context.Context, path string, from *Source, o Options) (Manifest
 		return Manifest{}, fmt.Errorf("name the backup: %w", err)
 	}
 	return m, syncDir(filepath.Dir(path))
+}
+
+// told is somebody who hears, in any case.
+func told(begin func(string)) func(string) {
+	if begin == nil {
+		return func(string) {}
+	}
+	return begin
 }
 
 // backedUp are the streams in a backup, in the order they are copied.

@@ -31,7 +31,9 @@ type RestoreOptions struct {
 	To At
 	// Replicas is how many of those servers keep each stream; 0 means 1.
 	Replicas int
-	Log      *slog.Logger
+	// Begin hears of each long part of the work when it begins; nil for nobody.
+	Begin func(part string)
+	Log   *slog.Logger
 }
 
 // Restore brings a platform back into a data directory that is empty or not there,
@@ -98,6 +100,8 @@ type restoring struct {
 func (r *restoring) streams() string { return filepath.Join(string(r.dir), "streams") }
 
 func (r *restoring) prepare(ctx context.Context, path, final string) error {
+	begin := told(r.options.Begin)
+	begin("reading " + path)
 	if err := read(ctx, path, r.options.Passphrase, r.extract); err != nil {
 		return err
 	}
@@ -108,6 +112,7 @@ func (r *restoring) prepare(ctx context.Context, path, final string) error {
 	if err := r.keepSettings(final); err != nil {
 		return err
 	}
+	begin("restoring the log and the keys, and holding them against what was backed up")
 	if err := r.restoreStreams(ctx); err != nil {
 		return err
 	}

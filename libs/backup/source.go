@@ -47,7 +47,7 @@ func Open(dir string, at At, log *slog.Logger) (*Source, error) {
 	}
 	s := &Source{dir: datadir.Dir(dir)}
 	if _, err := os.Stat(s.dir.MasterKey()); err != nil {
-		return nil, fmt.Errorf("%s is no data directory of a platform, or not yours to read: %w", dir, err)
+		return nil, fmt.Errorf("%s is no data directory of a platform, or not yours to read; say which one with --data-dir: %w", dir, err)
 	}
 	if err := s.connect(at, log); err != nil {
 		s.Close()

@@ -90,7 +90,7 @@ it leaves this machine, and keep the passphrase elsewhere: without it the backup
 			}
 			defer source.Close()
 			m, err := backup.Create(cmd.Context(), args[0], source, backup.Options{
-				Passphrase: passphrase, Images: !withoutImages, Version: c.env.Version, Log: log,
+				Passphrase: passphrase, Images: !withoutImages, Version: c.env.Version, Begin: c.begin, Log: log,
 			})
 			if err != nil {
 				return backupFailed(err)
@@ -123,17 +123,35 @@ Never run both the old and the restored platform for the same apps.`,
 				return err
 			}
 			m, err := backup.Restore(cmd.Context(), args[0], p.dir, backup.RestoreOptions{
-				Passphrase: passphrase, To: p.at(), Replicas: replicas, Log: c.partsLog(),
+				Passphrase: passphrase, To: p.at(), Replicas: replicas, Begin: c.begin, Log: c.partsLog(),
 			})
+			if errors.Is(err, backup.ErrDamaged) {
+				return fail(ExitFailed, "%w. Nothing was restored: take another copy of it.", err)
+			}
 			if err != nil {
 				return backupFailed(err)
 			}
-			return c.tellBackup(args[0], m, "restored into "+p.dir)
+			if err := c.tellBackup(args[0], m, "restored into "+p.dir); err != nil || c.json || p.nats != "" {
+				return err
+			}
+			// The platform of before may have had a directory without settings.
+			if restored := datadir.Dir(p.dir).Restored(); exists(restored) {
+				_, err = fmt.Fprintf(c.env.Stdout, "Start it with: slipwayd --config %s\n", restored)
+			}
+			return err
 		}),
 	}
 	p.flags(cmd)
 	cmd.Flags().IntVar(&replicas, "nats-replicas", 1, "servers that keep each stream, with --nats: 3 in a cluster")
 	return cmd
+}
+
+// begin tells people what takes its time.
+func (c *command) begin(part string) { fmt.Fprintln(c.env.Stderr, part+" …") }
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // partsLog is for what the libraries below have to say.
