@@ -194,6 +194,10 @@ func (c *command) replayAll(ctx context.Context, client *api.Client) error {
 	if err != nil {
 		return err
 	}
+	if len(all) == 0 && !c.json {
+		_, err := fmt.Fprintln(c.env.Stdout, "There are no dead letters.")
+		return err
+	}
 	failed := 0
 	for _, d := range all {
 		_, err := client.Replay(ctx, d.ID)
