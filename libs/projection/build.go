@@ -103,7 +103,9 @@ func (b *building) read(ctx context.Context, target uint64, chunks chan<- []even
 	silence := time.AfterFunc(patience, stop)
 	defer silence.Stop()
 	err := b.live.store.Follow(following, b.next.Checkpoint(), func(ctx context.Context, events []eventstore.Recorded) error {
-		silence.Reset(patience)
+		// That writing is slow is no silence of the log.
+		silence.Stop()
+		defer silence.Reset(patience)
 		return handle(ctx, events)
 	}, nil, b.live.p.Filters...)
 	switch {
