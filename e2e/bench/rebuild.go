@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/slipway-paas/slipway/e2e/stack"
+	"github.com/slipway-paas/slipway/libs/eventstore"
 	store "github.com/slipway-paas/slipway/libs/eventstore/jetstream"
 	"github.com/slipway-paas/slipway/libs/projection"
 	"github.com/slipway-paas/slipway/libs/subjects"
@@ -180,6 +181,10 @@ func (l *longLog) fill(ctx context.Context, url string, events int) (err error) 
 		return fmt.Errorf("fill the log: %w", ctx.Err())
 	}
 	last, err := l.store.LastSequence(ctx, subjects.AllEvents)
+	for errors.Is(err, eventstore.ErrUnavailable) && ctx.Err() == nil {
+		// The server is still writing what it has acknowledged.
+		last, err = l.store.LastSequence(ctx, subjects.AllEvents)
+	}
 	if err == nil && last != uint64(events) {
 		err = fmt.Errorf("the log holds %d events, not %d", last, events)
 	}

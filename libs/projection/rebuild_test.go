@@ -72,7 +72,7 @@ func TestARebuildTakesTheLiveRowsPlaceWhileEventsFlowAndReadersRead(t *testing.T
 			last, _ = store.Record(t.Context(), eventstore.Event{
 				Aggregate: subjects.Of("acme", "purse", fmt.Sprintf("p%d", i%9)), ID: fmt.Sprint("flow-", i), Payload: wrapperspb.Int64(1), Time: begin,
 			})
-			time.Sleep(2 * time.Millisecond)
+			time.Sleep(10 * time.Millisecond)
 		}
 		flowed <- last
 	}()

@@ -23,7 +23,7 @@ import (
 	"github.com/slipway-paas/slipway/libs/subjects"
 )
 
-const deadline = 20 * time.Second
+const deadline = time.Minute
 
 var cluster *pgtest.Cluster
 
