@@ -11,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/slipway-paas/slipway/e2e/client"
 	"github.com/slipway-paas/slipway/libs/natsconn"
 )
 
@@ -92,6 +93,39 @@ func TestWhatATestThatWasKilledLeftIsSweptByTheNext(t *testing.T) {
 		t.Error("the abandoned NATS server still runs")
 	}
 	if err := next.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWhatIsKeptToBeLookedAtIsOnlyTheFiles(t *testing.T) {
+	t.Parallel()
+	s := bare(t)
+	p, err := s.run(command{name: "talker", binary: "/bin/sh", args: []string{"-c", "trap 'exit 0' INT; echo last words; while :; do sleep 0.05; done"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = client.Poll(t.Context(), func(context.Context) (bool, string, error) {
+		return strings.Contains(p.Tail(), "last words"), "silence", p.Running()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Keep()
+	if err := s.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(s.Dir); err != nil {
+			t.Error(err)
+		}
+	})
+	if p.Running() == nil {
+		t.Error("the process still runs")
+	}
+	if abandoned(s.Dir) {
+		t.Error("the next stack would sweep it")
+	}
+	if _, err := os.Stat(p.LogFile); err != nil {
 		t.Error(err)
 	}
 }
