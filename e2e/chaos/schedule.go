@@ -21,7 +21,7 @@ const (
 	// lasts is the time in which clients begin what they do, aim how long before the
 	// kill a command begins that is meant to be under way.
 	lasts = 4 * time.Second
-	aim   = 40 * time.Millisecond
+	aim   = 15 * time.Millisecond
 )
 
 // round is what happens from one quiet to the next.
