@@ -36,7 +36,7 @@ func (s *Stack) startNATSCluster(ctx context.Context, servers int) error {
 	if err != nil {
 		return err
 	}
-	ports, err := freePorts(2 * servers)
+	ports, err := s.freePorts(2 * servers)
 	if err != nil {
 		return err
 	}

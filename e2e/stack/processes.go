@@ -38,7 +38,7 @@ func (s *Stack) startProcesses(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	rpc, err := freePorts(3)
+	rpc, err := s.freePorts(3)
 	if err != nil {
 		return err
 	}
@@ -89,7 +89,7 @@ type service struct {
 
 // runServices starts services and returns their readiness pages as name=URL.
 func (s *Stack) runServices(services []service) ([]string, error) {
-	ops, err := freePorts(len(services))
+	ops, err := s.freePorts(len(services))
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +117,7 @@ func (s *Stack) key(role natsconn.Role) string { return filepath.Join(s.NATSKeys
 
 // startEdge starts an edge and returns its readiness page.
 func (s *Stack) startEdge() (page string, err error) {
-	ports, err := freePorts(1)
+	ports, err := s.freePorts(1)
 	if err != nil {
 		return "", err
 	}
@@ -149,7 +149,7 @@ func (s *Stack) startNode(ctx context.Context, id string) (node *Node, page stri
 	if id != firstNode {
 		name += "-" + id
 	}
-	ops, err := freePorts(1)
+	ops, err := s.freePorts(1)
 	if err != nil {
 		return nil, "", err
 	}

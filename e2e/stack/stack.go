@@ -100,7 +100,10 @@ type Stack struct {
 	temporary bool
 	kept      bool
 	ports     Ports
-	images    appimage.Builder
+	// reserved holds the locks on ours, the ports that were chosen.
+	reserved *os.File
+	ours     map[int]bool
+	images   appimage.Builder
 
 	mu sync.Mutex
 	// processes are in the order they were started.
@@ -127,14 +130,14 @@ func newStack(o Options) (*Stack, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Stack{options: o, bin: bin, BaseDomain: o.BaseDomain, commands: map[string]command{}}
+	s := &Stack{options: o, bin: bin, BaseDomain: o.BaseDomain, commands: map[string]command{}, ours: map[int]bool{}}
 	if s.BaseDomain == "" {
 		s.BaseDomain = "apps.localhost"
 	}
 	if o.Ports != nil {
 		s.ports = *o.Ports
 	} else {
-		p, err := freePorts(6)
+		p, err := s.freePorts(6)
 		if err != nil {
 			return nil, err
 		}
@@ -341,7 +344,7 @@ func (s *Stack) Stop(ctx context.Context) error {
 func (s *Stack) Close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*stopTimeout)
 	defer cancel()
-	failure := s.Stop(ctx)
+	failure := errors.Join(s.Stop(ctx), s.releasePorts())
 	switch {
 	case !s.temporary:
 		return failure

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sys/unix"
 
 	"github.com/slipway-paas/slipway/e2e/client"
 	"github.com/slipway-paas/slipway/libs/natsconn"
@@ -127,6 +128,24 @@ func TestWhatIsKeptToBeLookedAtIsOnlyTheFiles(t *testing.T) {
 	}
 	if _, err := os.Stat(p.LogFile); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestNoTwoStacksAreGivenOnePort(t *testing.T) {
+	t.Parallel()
+	one, two := bare(t), bare(t)
+	ports, err := one.freePorts(50)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, port := range ports {
+		lock := unix.Flock_t{Type: unix.F_WRLCK, Start: int64(port), Len: 1}
+		if err := unix.FcntlFlock(two.reserved.Fd(), unix.F_OFD_SETLK, &lock); err == nil {
+			t.Fatalf("port %d can be had by another stack", port)
+		}
+	}
+	if len(one.ours) != 50+6 {
+		t.Errorf("the stack has %d ports", len(one.ours))
 	}
 }
 
