@@ -91,7 +91,9 @@ func (o *owner) ask(ctx context.Context, round int, s step) {
 	caller := client.Client{API: o.api, Token: o.token, HTTP: &http.Client{
 		Timeout: answerWithin, Transport: tracing{"00-" + trace + "-" + trace[:16] + "-01"},
 	}}
+	begun := time.Now()
 	answer, err := caller.Do(ctx, method, path, body)
+	done.took = time.Since(begun)
 	o.told(at, &done, answer, err)
 	o.ledger.note(done)
 }

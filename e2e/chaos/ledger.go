@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Kinds of command.
@@ -35,6 +36,7 @@ type command struct {
 	trace      string
 	outcome    outcome
 	said       string
+	took       time.Duration
 }
 
 func (c command) String() string {
@@ -42,7 +44,8 @@ func (c command) String() string {
 	if len(said) > 200 {
 		said = said[:200] + "…"
 	}
-	return fmt.Sprintf("round %d, client %d: %s %s %s trace %s: %s: %s", c.round, c.client, c.kind, c.subdomain, c.deployment, c.trace, c.outcome, said)
+	return fmt.Sprintf("round %d, client %d: %s %s %s trace %s: %s after %s: %s", c.round, c.client, c.kind, c.subdomain, c.deployment, c.trace,
+		c.outcome, c.took.Round(time.Millisecond), said)
 }
 
 // ledger holds what every client has asked for and was told.
@@ -86,6 +89,17 @@ func (l *ledger) of(round int) string {
 		}
 	}
 	return b.String()
+}
+
+// slowest is the longest that a client waited for that outcome.
+func (l *ledger) slowest(o outcome) time.Duration {
+	var most time.Duration
+	for _, c := range l.all() {
+		if c.outcome == o {
+			most = max(most, c.took)
+		}
+	}
+	return most.Round(time.Millisecond)
 }
 
 // count is how many commands of a kind, or of all when it is empty, ended so.

@@ -357,9 +357,10 @@ func (r *run) story(h *history, number int) string {
 func (r *run) figures() string {
 	t := r.total
 	return fmt.Sprintf("%d rounds, %d kills %v; %d commands acknowledged (%d creates, %d restarts, %d stops, %d destroys), %d refused, %d without an answer of which %d are in the log; "+
+		"slowest acknowledgement %s, slowest without an answer %s; "+
 		"%d events; %d visits of untouched apps served, %d failed while the edge was away (at most %s), slowest %s; well again after at most %s; nodes counted as lost: %d",
 		t.rounds, t.kills, t.victims, r.ledger.count("", acknowledged),
 		r.ledger.count(create, acknowledged), r.ledger.count(restart, acknowledged), r.ledger.count(stop, acknowledged), r.ledger.count(destroy, acknowledged),
-		r.ledger.count("", refused), r.ledger.count("", unknown), t.inLog,
+		r.ledger.count("", refused), r.ledger.count("", unknown), t.inLog, r.ledger.slowest(acknowledged), r.ledger.slowest(unknown),
 		t.events, t.served, t.excused, t.away.Round(time.Millisecond), r.traffic.leave().Round(time.Millisecond), t.quiet.Round(time.Millisecond), t.nodesLost)
 }
