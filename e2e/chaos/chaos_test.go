@@ -31,7 +31,10 @@ func suffer(t *testing.T, of setup) {
 	begun := time.Now()
 	o := of.options
 	o.NodeMemoryMB, o.NodeCPUMillicores = 16<<10, 16_000
-	o.Rollout = map[string]string{"drain": "300ms", "grace": "2s"}
+	// What is lost must not be made up for by a deadline of the platform's.
+	o.Rollout = map[string]string{
+		"drain": "300ms", "grace": "2s", "start-timeout": "1h", "healthy-timeout": "1h", "stop-timeout": "1h",
+	}
 	s, err := of.start(t.Context(), o)
 	if err != nil {
 		t.Fatalf("start the platform: %v", err)

@@ -18,7 +18,7 @@ import (
 
 const (
 	// quietWithin bounds how long after a round all must be well again.
-	quietWithin = 60 * time.Second
+	quietWithin = 90 * time.Second
 	lookEvery   = 150 * time.Millisecond
 	lookWithin  = 15 * time.Second
 	// slow is worth saying what was waited for.
@@ -261,11 +261,11 @@ func (r *run) world(ctx context.Context, h *history) (world, error) {
 	w := world{pages: map[string]page{}, rows: map[string]string{}}
 	api := r.s.Client()
 	if answer, err := api.Do(ctx, http.MethodGet, "/api/v1/health", nil); err != nil || answer.Status != http.StatusOK {
-		return w, fmt.Errorf("the platform is not ready: %s, %w", answer, err)
+		return w, fmt.Errorf("the platform is not ready: %s, %v", answer, err)
 	}
 	answer, err := api.Do(ctx, http.MethodGet, apps, nil)
 	if err != nil || answer.Status != http.StatusOK {
-		return w, fmt.Errorf("list the deployments: %s, %w", answer, err)
+		return w, fmt.Errorf("list the deployments: %s, %v", answer, err)
 	}
 	for _, d := range answer.List("deployments") {
 		id, _ := d["id"].(string)
