@@ -260,12 +260,12 @@ func (r *run) look(ctx context.Context) (h *history, doubt, forever []string) {
 func (r *run) world(ctx context.Context, h *history) (world, error) {
 	w := world{pages: map[string]page{}, rows: map[string]string{}}
 	api := r.s.Client()
-	if answer, err := api.Do(ctx, http.MethodGet, "/api/v1/health", nil); err != nil || answer.Status != http.StatusOK {
-		return w, fmt.Errorf("the platform is not ready: %s, %v", answer, err)
+	if _, err := get(ctx, api, "/api/v1/health"); err != nil {
+		return w, err
 	}
-	answer, err := api.Do(ctx, http.MethodGet, apps, nil)
-	if err != nil || answer.Status != http.StatusOK {
-		return w, fmt.Errorf("list the deployments: %s, %v", answer, err)
+	answer, err := get(ctx, api, apps)
+	if err != nil {
+		return w, err
 	}
 	for _, d := range answer.List("deployments") {
 		id, _ := d["id"].(string)
@@ -286,6 +286,15 @@ func (r *run) world(ctx context.Context, h *history) (world, error) {
 		return w, r.replicated(ctx)
 	}
 	return w, nil
+}
+
+// get is an answer of status 200.
+func get(ctx context.Context, api *client.Client, path string) (client.Answer, error) {
+	answer, err := api.Do(ctx, http.MethodGet, path, nil)
+	if err == nil && answer.Status != http.StatusOK {
+		err = fmt.Errorf("GET %s: %s", path, answer)
+	}
+	return answer, err
 }
 
 func (r *run) containers(ctx context.Context) ([]podman.Container, error) {
