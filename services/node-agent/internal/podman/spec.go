@@ -81,6 +81,9 @@ func (p *Podman) specFor(s runtime.Spec, n network) *specgen.SpecGenerator {
 	g.Rlimits = rlimits(p.service.pid())
 	g.ResourceLimits = resources(s)
 
+	// No other container may join it, so its /dev/shm is no mount of the machine's:
+	// every start reads all of those.
+	g.IpcNS = specgen.Namespace{NSMode: specgen.Private}
 	if n.namespace != "" {
 		g.NetNS = specgen.Namespace{NSMode: specgen.Path, Value: n.path}
 	} else {
