@@ -58,6 +58,10 @@ const (
 	// A server whose network fell silent is left after pings of 4 to 6 seconds.
 	pingInterval = 2 * time.Second
 	pingsMissed  = 2
+	// mostAnswers is how many messages may wait for one question's asker. A question
+	// for a batch of events makes a queue of that length, and there are many; the
+	// client's own default is half a megabyte each time.
+	mostAnswers = 1024
 )
 
 // Connect connects and stays connected: when the server goes away, it tries again,
@@ -75,6 +79,7 @@ func Connect(c Config) (*nats.Conn, error) {
 		nats.PingInterval(pingInterval),
 		nats.MaxPingsOutstanding(pingsMissed),
 		nats.ReconnectBufSize(8 << 20),
+		nats.SyncQueueLen(mostAnswers),
 		nats.CustomInboxPrefix(c.Role.inboxPrefix()),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
