@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -46,8 +45,8 @@ func run() int {
 		fmt.Fprintln(os.Stderr, "slipwayd:", err)
 		return exitUsage
 	}
-	saveMemory(os.Getenv)
 	ctx := untilSignal()
+	saveMemory(ctx, os.Getenv)
 	observer, err := observe.Setup(ctx, "slipwayd", version, os.Stderr)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "slipwayd:", err)
@@ -123,15 +122,4 @@ func untilSignal() context.Context {
 		os.Exit(exitFailed)
 	}()
 	return ctx
-}
-
-// saveMemory trades a little CPU for memory, where the operator has not said
-// otherwise: the daemon is mostly idle, and shares the machine with apps.
-func saveMemory(getenv func(string) string) {
-	if getenv("GOGC") == "" {
-		debug.SetGCPercent(50)
-	}
-	if getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(256 << 20)
-	}
 }
