@@ -136,7 +136,7 @@ func (a *anchor) deploy(ctx context.Context, name string, limits podman.Limits) 
 	if err != nil {
 		return 0, err
 	}
-	if err := first200(ctx, a.http, "http://"+inspected.IP()+":"+appPort+"/", "", askEvery); err != nil {
+	if err := first200(ctx, a.http, "http://"+inspected.IP()+":"+appPort+"/", ""); err != nil {
 		return 0, err
 	}
 	return time.Since(began), nil
@@ -153,18 +153,13 @@ func keptConnections() *http.Client {
 	return &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 4 * atOnce}}
 }
 
-// How often is asked for the first 200: short beside what is measured, and long enough
-// that asking does not take the machine from those who are asked. At 8 at once the edge
-// is asked all the way from the POST, and every 4 ms would cost a sixth of the
-// processors' time; Podman's containers are only asked once they are started.
-const (
-	askEvery       = 4 * time.Millisecond
-	askEveryAtOnce = 16 * time.Millisecond
-)
+// askEvery is how often is asked for the first 200: short beside what is measured, and
+// long enough that asking does not take the machine from those who are asked.
+const askEvery = 4 * time.Millisecond
 
 // first200 asks until the answer is 200.
-func first200(ctx context.Context, c *http.Client, url, host string, every time.Duration) error {
-	tick := time.NewTicker(every)
+func first200(ctx context.Context, c *http.Client, url, host string) error {
+	tick := time.NewTicker(askEvery)
 	defer tick.Stop()
 	for {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)

@@ -33,7 +33,7 @@ func memorySection(ctx context.Context, b *bench) (err error) {
 	say("daemon's idle memory, no app", fmt.Sprintf("%.0f MB", empty), "at most 120 MB")
 	const n = 100
 	if _, err := inParallel(ctx, n, func(ctx context.Context, _ int) error {
-		_, _, err := a.deploy(ctx, askEvery)
+		_, _, err := a.deploy(ctx)
 		return err
 	}); err != nil {
 		return fmt.Errorf("start %d apps: %w", n, err)

@@ -23,7 +23,7 @@ func restartsSection(ctx context.Context, b *bench) (err error) {
 	if err != nil {
 		return err
 	}
-	subdomain, _, err := a.deploy(ctx, askEvery)
+	subdomain, _, err := a.deploy(ctx)
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,7 @@ func statusSection(ctx context.Context, b *bench) (err error) {
 	if err != nil {
 		return err
 	}
-	subdomain, _, err := a.deploy(ctx, askEvery)
+	subdomain, _, err := a.deploy(ctx)
 	if err != nil {
 		return err
 	}
