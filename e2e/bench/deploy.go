@@ -61,7 +61,10 @@ func (a *apps) deploy(ctx context.Context) (subdomain string, took time.Duration
 // asked once they are started too.
 func (a *apps) deployAtOnce(ctx context.Context) (subdomain string, took time.Duration, err error) {
 	return a.deployAnd(ctx, func(ctx context.Context, id string) error {
-		return a.c.Follow(ctx, "/api/deploy/apps/"+id+"/events", "", func(e client.Event) bool { return e.Type == "RouteBound" })
+		// Its answer ends with ctx, not after some seconds.
+		events := *a.c
+		events.HTTP = &http.Client{Transport: a.c.HTTP.Transport}
+		return events.Follow(ctx, "/api/deploy/apps/"+id+"/events", "", func(e client.Event) bool { return e.Type == "RouteBound" })
 	})
 }
 
