@@ -22,7 +22,7 @@ CREATE TABLE deployments (
     sequence             bigint NOT NULL
 );
 
-CREATE INDEX deployments_of_org ON deployments (org_id, inserted_at DESC, id DESC);
+CREATE INDEX deployments_of_operator ON deployments (org_id, operator_id, inserted_at DESC, id DESC);
 
 CREATE TABLE deployment_logs (
     deployment_id text NOT NULL,
