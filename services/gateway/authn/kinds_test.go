@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -17,6 +20,7 @@ import (
 	"github.com/slipway-paas/slipway/libs/access"
 	"github.com/slipway-paas/slipway/libs/eventstore"
 	"github.com/slipway-paas/slipway/libs/eventstore/memory"
+	"github.com/slipway-paas/slipway/libs/problem"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/gateway/authn"
 )
@@ -153,6 +157,40 @@ func TestAnAnswerThatAnEventHasOvertakenIsNotKept(t *testing.T) {
 	}
 	if id.asked.Load() != 2 || tokens.Remembered() != 0 {
 		t.Errorf("asked %d times, %d remembered", id.asked.Load(), tokens.Remembered())
+	}
+}
+
+func TestALongAnswerEndsWithTheAccessToIt(t *testing.T) {
+	t.Parallel()
+	var state atomic.Int32 // 0 good, 1 cannot be found out, 2 refused
+	id := &identity{answer: func([]byte) (*identityv1.AuthenticateResponse, error) {
+		switch state.Load() {
+		case 1:
+			return nil, status.Error(codes.Unavailable, "gone")
+		case 2:
+			return nil, problem.Unauthorized("no").GRPCStatus().Err()
+		}
+		return &identityv1.AuthenticateResponse{Principal: &identityv1.Principal{OperatorId: "op", Kind: accessToken, Scopes: access.Scopes()}}, nil
+	}}
+	guard := authn.NewGuard(authn.NewTokens(id, time.Now))
+	ctx, stop := guard.Watch(t.Context(), deployv1.DeployService_FollowDeploymentEvents_FullMethodName, bearer("Bearer t"))
+	defer stop()
+	state.Store(1)
+	for asked := id.asked.Load(); id.asked.Load() < asked+2; {
+		select {
+		case <-ctx.Done():
+			t.Fatal("it ended while nobody could say")
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	state.Store(2)
+	select {
+	case <-ctx.Done():
+	case <-time.After(30 * time.Second):
+		t.Fatal("it goes on")
+	}
+	if code(context.Cause(ctx)) != 401 {
+		t.Errorf("it ended because of %v", context.Cause(ctx))
 	}
 }
 
