@@ -15,8 +15,10 @@ import (
 	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/prototext"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/dynamicpb"
 
 	"github.com/slipway-paas/slipway/e2e/stack"
@@ -34,28 +36,53 @@ type tenant struct {
 	org, member, deployment, key string
 }
 
-// public are the methods that the gateway says it has. A new one is walked by itself.
+// public are the methods that the gateway says it has, with what they take. A new one is
+// walked by itself.
 func public(t *testing.T, conn *grpc.ClientConn) []protoreflect.MethodDescriptor {
 	t.Helper()
 	stream, err := reflectionpb.NewServerReflectionClient(conn).ServerReflectionInfo(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := stream.Send(&reflectionpb.ServerReflectionRequest{MessageRequest: &reflectionpb.ServerReflectionRequest_ListServices{}}); err != nil {
-		t.Fatal(err)
+	reflects := func(request *reflectionpb.ServerReflectionRequest) *reflectionpb.ServerReflectionResponse {
+		t.Helper()
+		if err := stream.Send(request); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := stream.Recv()
+		if err != nil || answer.GetErrorResponse() != nil {
+			t.Fatalf("reflection: %v, %v", answer.GetErrorResponse(), err)
+		}
+		return answer
 	}
-	answer, err := stream.Recv()
+	list := reflects(&reflectionpb.ServerReflectionRequest{MessageRequest: &reflectionpb.ServerReflectionRequest_ListServices{}})
+	set, seen, services := &descriptorpb.FileDescriptorSet{}, map[string]bool{}, []string{}
+	for _, s := range list.GetListServicesResponse().GetService() {
+		if strings.HasPrefix(s.GetName(), "grpc.") {
+			continue
+		}
+		services = append(services, s.GetName())
+		answer := reflects(&reflectionpb.ServerReflectionRequest{MessageRequest: &reflectionpb.ServerReflectionRequest_FileContainingSymbol{FileContainingSymbol: s.GetName()}})
+		for _, raw := range answer.GetFileDescriptorResponse().GetFileDescriptorProto() {
+			file := &descriptorpb.FileDescriptorProto{}
+			if err := proto.Unmarshal(raw, file); err != nil {
+				t.Fatal(err)
+			}
+			if !seen[file.GetName()] {
+				seen[file.GetName()] = true
+				set.File = append(set.File, file)
+			}
+		}
+	}
+	files, err := protodesc.NewFiles(set)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var all []protoreflect.MethodDescriptor
-	for _, s := range answer.GetListServicesResponse().GetService() {
-		if strings.HasPrefix(s.GetName(), "grpc.") {
-			continue
-		}
-		found, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(s.GetName()))
+	for _, name := range services {
+		found, err := files.FindDescriptorByName(protoreflect.FullName(name))
 		if err != nil {
-			t.Fatalf("%s is served and not known here: %v", s.GetName(), err)
+			t.Fatal(err)
 		}
 		methods := found.(protoreflect.ServiceDescriptor).Methods()
 		for i := range methods.Len() {
@@ -68,6 +95,8 @@ func public(t *testing.T, conn *grpc.ClientConn) []protoreflect.MethodDescriptor
 // request asks for what is the other's; named says whether it names anything.
 func (o tenant) request(m protoreflect.MethodDescriptor) (in *dynamicpb.Message, named bool) {
 	in = dynamicpb.NewMessage(m.Input())
+	// What is the platform's is no organization's.
+	named = strings.HasPrefix(string(m.FullName()), "slipway.admin.")
 	for i := range m.Input().Fields().Len() {
 		f := m.Input().Fields().Get(i)
 		if f.Kind() != protoreflect.StringKind || f.IsList() || f.IsMap() {
