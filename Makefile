@@ -25,7 +25,7 @@ MODULES := $(UNIT) ./e2e/...
 COMMANDS := $(patsubst %/main.go,./%,$(wildcard services/*/cmd/*/main.go services/proxy-config/edge/cmd/*/main.go e2e/cmd/*/main.go))
 GO_FILES = $(shell find libs services e2e -name '*.go' -not -path '*/node_modules/*')
 
-.PHONY: help setup build run dev test test-unit test-e2e bench sim sim-bites gen gen-check lint fmt fmt-check vet clean tools
+.PHONY: help setup build run dev test test-unit test-e2e bench sim sim-bites chaos gen gen-check lint fmt fmt-check vet clean tools
 
 help: ## This list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -64,6 +64,12 @@ FIRST ?= 1
 
 sim: ## Seeded simulation of the control plane, SEEDS=n of them from FIRST=n on.
 	go test -count 1 -timeout 60m ./e2e/sim -run 'TestSeeds$$' -v -seeds $(SEEDS) -first $(FIRST)
+
+ROUNDS ?= 50
+SEED ?= 1
+
+chaos: setup build ## Kill -9 everything in turn under commands: ROUNDS=n of them, as SEED=n decides.
+	SLIPWAY_BIN=$(BIN) go test -count 1 -timeout 90m ./e2e/chaos -run TestWhatever -v -rounds $(ROUNDS) -seed $(SEED)
 
 PLANTS := $(filter-out none,$(patsubst e2e/sim/plant_%.go,%,$(wildcard e2e/sim/plant_*.go)))
 

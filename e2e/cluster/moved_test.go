@@ -71,7 +71,7 @@ func (b *book) live(t *testing.T, dir datadir.Dir) {
 		t.Fatal(err)
 	}
 	defer server.Stop()
-	nc, err := natsconn.Connect(natsconn.Config{Server: server.Server, SeedFile: keys.SeedFile(natsconn.RolePlatform), Log: log})
+	nc, err := natsconn.Connect(natsconn.Config{Server: server, SeedFile: keys.SeedFile(natsconn.RolePlatform), Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -33,6 +33,9 @@ func (s store) AppendBatch(ctx context.Context, events []eventstore.Expected) (s
 	return sequence, err
 }
 
+// Writable implements eventstore.Store: this log has no disk.
+func (store) Writable() error { return nil }
+
 func (s store) append(events []eventstore.Expected) (uint64, error) {
 	if planted == plantAckBeforeWrite {
 		return s.ackBeforeWrite(events)

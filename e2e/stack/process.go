@@ -85,8 +85,8 @@ func (p *Process) Program() string { return p.command.Path }
 // Ended is closed when the process has ended.
 func (p *Process) Ended() <-chan struct{} { return p.ended }
 
-// running returns nil while the process runs, and how it ended once it has.
-func (p *Process) running() error {
+// Running returns nil while the process runs, and how it ended once it has.
+func (p *Process) Running() error {
 	select {
 	case <-p.ended:
 		return fmt.Errorf("%s ended: %s\n%s", p.Name, p.command.ProcessState, p.Tail())

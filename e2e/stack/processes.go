@@ -164,7 +164,7 @@ func (s *Stack) startNode(ctx context.Context, id string) (node *Node, page stri
 	defer cancel()
 	node = &Node{ID: id}
 	err = client.Poll(ctx, func(ctx context.Context) (bool, string, error) {
-		if err := p.running(); err != nil {
+		if err := p.Running(); err != nil {
 			return false, "", err
 		}
 		found, err := agentDirs(dir)

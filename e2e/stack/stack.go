@@ -64,6 +64,9 @@ type Options struct {
 	// keep each stream; with NATS only.
 	NATSKeys     string
 	NATSReplicas int
+	// NATSServers makes a standalone platform use a cluster of that many servers of the
+	// stack's own; see NATSServerName.
+	NATSServers int
 	// Screen gets the processes' output, besides the log files.
 	Screen io.Writer
 }
@@ -95,6 +98,7 @@ type Stack struct {
 	options   Options
 	bin       string
 	temporary bool
+	kept      bool
 	ports     Ports
 	images    appimage.Builder
 
@@ -277,7 +281,7 @@ func (s *Stack) WaitReady(ctx context.Context) error {
 	probe := &client.Client{API: s.API, HTTP: &http.Client{Timeout: 5 * time.Second}}
 	err := client.Poll(ctx, func(ctx context.Context) (bool, string, error) {
 		for _, p := range s.Processes() {
-			if err := p.running(); err != nil {
+			if err := p.Running(); err != nil {
 				return false, "", err
 			}
 		}
@@ -338,11 +342,18 @@ func (s *Stack) Close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*stopTimeout)
 	defer cancel()
 	failure := s.Stop(ctx)
-	if !s.temporary {
+	switch {
+	case !s.temporary:
 		return failure
+	case s.kept:
+		return errors.Join(failure, strip(ctx, s.bin, s.Dir), os.Remove(filepath.Join(s.Dir, ownerFile)))
 	}
 	return errors.Join(failure, sweep(ctx, s.bin, s.Dir))
 }
+
+// Keep has Close leave the files of a temporary directory to be looked at, logs and
+// data. Nobody sweeps them.
+func (s *Stack) Keep() { s.kept = true }
 
 // Local rewrites a text that names the default addresses and data directory, as the
 // README does, to those of this platform.

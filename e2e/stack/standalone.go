@@ -30,12 +30,21 @@ func Standalone(ctx context.Context, o Options) (*Stack, error) {
 		"--ops-listen", local(s.ports.Ops),
 	}
 	args = slices.Concat(args, s.rolloutFlags(), s.capacityFlags("--node-"), s.limitFlags())
-	if o.NATS == "" {
+	replicas := max(1, o.NATSReplicas)
+	switch {
+	case o.NATSServers > 0:
+		if err := s.startNATSCluster(ctx, o.NATSServers); err != nil {
+			return nil, errors.Join(err, s.Close(ctx))
+		}
+		replicas = o.NATSServers
+	case o.NATS != "":
+		s.NATS, s.NATSKeys = o.NATS, o.NATSKeys
+	}
+	if o.NATS == "" && o.NATSServers == 0 {
 		s.NATSKeys = filepath.Join(s.dataDir(), "nats", "keys")
 		args = append(args, "--nats", local(s.ports.NATS))
 	} else {
-		s.NATS, s.NATSKeys = o.NATS, o.NATSKeys
-		args = append(args, "--nats", s.NATS, "--nats-key", s.key(natsconn.RolePlatform), "--nats-replicas", strconv.Itoa(max(1, o.NATSReplicas)))
+		args = append(args, "--nats", s.NATS, "--nats-key", s.key(natsconn.RolePlatform), "--nats-replicas", strconv.Itoa(replicas))
 	}
 	if _, err := s.run(command{name: Daemon, binary: filepath.Join(s.bin, Daemon), args: args}); err != nil {
 		return nil, errors.Join(err, s.Close(ctx))

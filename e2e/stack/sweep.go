@@ -82,9 +82,19 @@ func Remove(ctx context.Context, bin, dir string) error {
 	return sweep(ctx, bin, dir)
 }
 
-// sweep removes what a stack with that directory has left on the machine: the
-// platform's own purge, then whatever that could not see.
+// sweep removes what a stack with that directory has left on the machine, and the
+// directory.
 func sweep(ctx context.Context, bin, dir string) error {
+	failure := strip(ctx, bin, dir)
+	if err := os.RemoveAll(dir); err != nil {
+		failure = errors.Join(failure, fmt.Errorf("remove the stack's directory: %w", err))
+	}
+	return failure
+}
+
+// strip ends what a stack with that directory has left on the machine: the platform's
+// own purge, then whatever that could not see.
+func strip(ctx context.Context, bin, dir string) error {
 	var failures []error
 	agents, err := agentDirs(dir)
 	failures = append(failures, err)
@@ -93,9 +103,6 @@ func sweep(ctx context.Context, bin, dir string) error {
 	}
 	// A daemon that was killed leaves its children; they all name the directory.
 	failures = append(failures, endProcesses(ctx, dir), unmountBelow(dir))
-	if err := os.RemoveAll(dir); err != nil {
-		failures = append(failures, fmt.Errorf("remove the stack's directory: %w", err))
-	}
 	return errors.Join(failures...)
 }
 
@@ -160,6 +167,12 @@ func endProcesses(ctx context.Context, dir string) error {
 }
 
 func processesOf(dir string) ([]int, error) {
+	return processesWhere(func(line string) bool { return strings.Contains(line, dir+"/") })
+}
+
+// processesWhere are the processes, not ours, with such a command line: arguments with
+// a NUL after each.
+func processesWhere(match func(line string) bool) ([]int, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil, fmt.Errorf("read the list of processes: %w", err)
@@ -171,11 +184,28 @@ func processesOf(dir string) ([]int, error) {
 			continue
 		}
 		line, err := os.ReadFile(filepath.Join("/proc", entry.Name(), "cmdline"))
-		if err == nil && strings.Contains(string(line), dir+"/") {
+		if err == nil && match(string(line)) {
 			pids = append(pids, pid)
 		}
 	}
 	return pids, nil
+}
+
+// PodmanService are the processes of the nodes' Podman services.
+func (s *Stack) PodmanService() ([]int, error) {
+	return processesWhere(func(line string) bool {
+		return strings.Contains(line, "system\x00service") && slices.ContainsFunc(s.Nodes(), func(n *Node) bool {
+			return strings.Contains(line, n.Socket())
+		})
+	})
+}
+
+// Children are the processes of that program that the platform itself has started.
+func (s *Stack) Children(program string) ([]int, error) {
+	return processesWhere(func(line string) bool {
+		name, _, _ := strings.Cut(line, "\x00")
+		return filepath.Base(name) == program && strings.Contains(line, s.Dir+"/")
+	})
 }
 
 // unmountBelow unmounts what Podman left mounted in the directory.

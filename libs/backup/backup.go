@@ -175,7 +175,7 @@ func serve(store string, keys natsconn.Keys, log *slog.Logger) (*connection, fun
 		return nil, nil, err
 	}
 	nc, err := natsconn.Connect(natsconn.Config{
-		Server: server.Server, SeedFile: keys.SeedFile(natsconn.RolePlatform), Name: "backup", Log: log,
+		Server: server, SeedFile: keys.SeedFile(natsconn.RolePlatform), Name: "backup", Log: log,
 	})
 	if err != nil {
 		server.Stop()

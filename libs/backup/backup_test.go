@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -56,7 +57,7 @@ func run(t *testing.T, dir string) *platform {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nc, err := natsconn.Connect(natsconn.Config{Server: server.Server, SeedFile: keys.SeedFile(natsconn.RolePlatform), Log: silent})
+	nc, err := natsconn.Connect(natsconn.Config{Server: server, SeedFile: keys.SeedFile(natsconn.RolePlatform), Log: silent})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +81,7 @@ func run(t *testing.T, dir string) *platform {
 	if _, err := seal.Master(p.dir.MasterKey()); err != nil {
 		t.Fatal(err)
 	}
-	p.write("settings.yaml", fmt.Sprintf("data-dir: %s\nnats: %s\nbase-domain: apps.test\n", dir, server.Server.Addr()))
+	p.write("settings.yaml", fmt.Sprintf("data-dir: %s\nnats: %s\nbase-domain: apps.test\n", dir, strings.TrimPrefix(server.URL(), "nats://")))
 	return p
 }
 

@@ -6,6 +6,7 @@ package eventstore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -21,6 +22,9 @@ var (
 	// ErrUnavailable is returned when the log cannot be reached or did not answer
 	// in time: whether the event was written is not known; load and look.
 	ErrUnavailable = errors.New("the event log is not available")
+	// ErrReadOnly is an ErrUnavailable of which it is known that nothing was written:
+	// the log refuses writes before they are made, as its disk is full or broken.
+	ErrReadOnly = fmt.Errorf("%w: it takes no writes", ErrUnavailable)
 )
 
 // Event is what is to be written.
@@ -77,6 +81,9 @@ type Expected struct {
 
 // Store is the event log.
 type Store interface {
+	// Writable returns at once why nothing can be written now, ErrReadOnly, or nil when
+	// writing is worth trying: to be asked before what goes with an event is done.
+	Writable() error
 	// Append writes a decision when the aggregate's last sequence is still the
 	// expected one, and returns the event's sequence. Writing the same ID again is
 	// ErrConflict or the first sequence. Errors: ErrConflict, ErrUnavailable.

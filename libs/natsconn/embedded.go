@@ -17,7 +17,10 @@ const (
 	// maxPayload leaves room for a deployment with all of its sealed variables.
 	maxPayload = 4 << 20
 	// maxMemory bounds the streams that live in memory: heartbeats and probe results.
-	maxMemory    = 64 << 20
+	maxMemory = 64 << 20
+	// maxStore keeps the server from counting by itself what the disk may hold: it
+	// would take what is free when it starts, and refuse every write while less is.
+	maxStore     = 1 << 50
 	startTimeout = 15 * time.Second
 )
 
@@ -33,28 +36,45 @@ type EmbeddedConfig struct {
 }
 
 // Embedded is a NATS server with JetStream inside this process. Every write is on
-// disk before it is acknowledged.
+// disk before it is acknowledged. Run it, so that it mends itself after its disk was
+// full.
 type Embedded struct {
-	Server *server.Server
-	keys   Keys
+	config EmbeddedConfig
+	// listen has the port that was really taken, for the next start.
+	listen string
+	logger *natsLogger
 	stop   sync.Once
+
+	mu      sync.Mutex
+	server  *server.Server
+	trouble error // why nothing can be written; nil when it can
 }
 
 // StartEmbedded starts the server and waits until it answers. It fails when the
 // address is taken or the store cannot be read, with the reason.
 func StartEmbedded(c EmbeddedConfig) (*Embedded, error) {
-	host, portText, err := net.SplitHostPort(c.Listen)
+	c.StoreDir = filepath.Clean(c.StoreDir)
+	e := &Embedded{config: c, listen: c.Listen, logger: newLogger(c.Log.With("part", "nats"))}
+	if err := e.start(); err != nil {
+		return nil, err
+	}
+	e.listen = e.server.Addr().String()
+	return e, nil
+}
+
+// start makes a server on the address and the store; the one before it has ended.
+func (e *Embedded) start() error {
+	host, portText, err := net.SplitHostPort(e.listen)
 	if err != nil {
-		return nil, fmt.Errorf("NATS address %q: %w", c.Listen, err)
+		return fmt.Errorf("NATS address %q: %w", e.listen, err)
 	}
 	port, err := strconv.Atoi(portText)
 	if err != nil {
-		return nil, fmt.Errorf("NATS address %q: %w", c.Listen, err)
+		return fmt.Errorf("NATS address %q: %w", e.listen, err)
 	}
 	if port == 0 {
 		port = server.RANDOM_PORT
 	}
-	logger := &natsLogger{log: c.Log.With("part", "nats")}
 	ns, err := server.NewServer(&server.Options{
 		ServerName:         "slipway",
 		Host:               host,
@@ -64,41 +84,60 @@ func StartEmbedded(c EmbeddedConfig) (*Embedded, error) {
 		MaxPayload:         maxPayload,
 		MaxPending:         32 << 20,
 		JetStream:          true,
-		StoreDir:           filepath.Clean(c.StoreDir),
+		StoreDir:           e.config.StoreDir,
 		SyncAlways:         true,
 		JetStreamMaxMemory: maxMemory,
-		Nkeys:              c.Keys.users(),
+		JetStreamMaxStore:  maxStore,
+		Nkeys:              e.config.Keys.users(),
 		// Nothing of ours asks the system account; without it there is less to keep.
 		NoSystemAccount: true,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("configure the embedded NATS server: %w", err)
+		return fmt.Errorf("configure the embedded NATS server: %w", err)
 	}
-	ns.SetLoggerV2(logger, false, false, false)
+	e.logger.begin()
+	ns.SetLoggerV2(e.logger, false, false, false)
 	ns.Start()
 	deadline := time.Now().Add(startTimeout)
 	for !ns.ReadyForConnections(100 * time.Millisecond) {
-		if reason := logger.reason(); reason != nil || time.Now().After(deadline) {
+		if reason := e.logger.reason(); reason != nil || time.Now().After(deadline) {
 			ns.Shutdown()
 			ns.WaitForShutdown()
 			if reason == nil {
 				reason = fmt.Errorf("it did not answer within %s", startTimeout)
 			}
-			return nil, fmt.Errorf("start the embedded NATS server on %s: %w", c.Listen, reason)
+			return fmt.Errorf("start the embedded NATS server on %s: %w", e.listen, reason)
 		}
 	}
-	return &Embedded{Server: ns, keys: c.Keys}, nil
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.server = ns
+	return nil
+}
+
+func (e *Embedded) current() *server.Server {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.server
 }
 
 // URL is where other processes reach it.
-func (e *Embedded) URL() string { return "nats://" + e.Server.Addr().String() }
+func (e *Embedded) URL() string { return "nats://" + e.listen }
+
+// InProcessConn connects inside the process, without a socket, to the server that
+// runs now; see nats.InProcessServer.
+func (e *Embedded) InProcessConn() (net.Conn, error) { return e.current().InProcessConn() }
 
 // SeedFile is the key file to give to a process of that role.
-func (e *Embedded) SeedFile(role Role) string { return e.keys.SeedFile(role) }
+func (e *Embedded) SeedFile(role Role) string { return e.config.Keys.SeedFile(role) }
 
-// Ready says whether it serves.
+// Ready says whether it serves and, while Run runs, whether what is written to it can
+// be kept. Errors of the latter kind are ErrNotWritable.
 func (e *Embedded) Ready() error {
-	if !e.Server.Running() || !e.Server.JetStreamEnabled() {
+	if err := e.Writable(); err != nil {
+		return err
+	}
+	if ns := e.current(); !ns.Running() || !ns.JetStreamEnabled() {
 		return errors.New("the embedded NATS server is not running")
 	}
 	return nil
@@ -107,16 +146,30 @@ func (e *Embedded) Ready() error {
 // Stop closes all connections and the store. It may be called again.
 func (e *Embedded) Stop() {
 	e.stop.Do(func() {
-		e.Server.Shutdown()
-		e.Server.WaitForShutdown()
+		ns := e.current()
+		ns.Shutdown()
+		ns.WaitForShutdown()
 	})
 }
 
 // natsLogger passes on what an operator must know and keeps why the server gave up.
 type natsLogger struct {
-	log   *slog.Logger
+	log *slog.Logger
+	// erred has something when the server said that something failed.
+	erred chan struct{}
 	mu    sync.Mutex
 	fatal error
+}
+
+func newLogger(log *slog.Logger) *natsLogger {
+	return &natsLogger{log: log, erred: make(chan struct{}, 1)}
+}
+
+// begin forgets why the server before gave up.
+func (l *natsLogger) begin() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.fatal = nil
 }
 
 func (l *natsLogger) reason() error {
@@ -127,9 +180,16 @@ func (l *natsLogger) reason() error {
 
 func (l *natsLogger) Noticef(format string, args ...any) { l.log.Debug(fmt.Sprintf(format, args...)) }
 func (l *natsLogger) Warnf(format string, args ...any)   { l.log.Warn(fmt.Sprintf(format, args...)) }
-func (l *natsLogger) Errorf(format string, args ...any)  { l.log.Error(fmt.Sprintf(format, args...)) }
 func (l *natsLogger) Debugf(string, ...any)              {}
 func (l *natsLogger) Tracef(string, ...any)              {}
+
+func (l *natsLogger) Errorf(format string, args ...any) {
+	l.log.Error(fmt.Sprintf(format, args...))
+	select {
+	case l.erred <- struct{}{}:
+	default: // it is known already
+	}
+}
 
 // Fatalf is how the server says that it cannot go on; it must not end the process.
 func (l *natsLogger) Fatalf(format string, args ...any) {

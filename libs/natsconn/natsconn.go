@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 )
 
@@ -42,7 +41,7 @@ type Config struct {
 	// URL is nats://host:port, or several with commas between. Ignored with Server.
 	URL string
 	// Server connects inside the process, without a socket, when set.
-	Server *server.Server
+	Server *Embedded
 	// SeedFile holds the role's nkey seed; empty connects without a key.
 	SeedFile string
 	// Role is whose inboxes to use; the empty one is RolePlatform.

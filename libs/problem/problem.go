@@ -96,7 +96,8 @@ func InvalidState(message string) *Error {
 	return &Error{Status: http.StatusUnprocessableEntity, Code: CodeInvalidState, Message: message}
 }
 
-// Limit is 429: a limit is reached; retryAfter may be 0 when waiting does not help.
+// Limit is 429 (RFC 6585): a limit is reached. retryAfter is when asking again may help;
+// 0, which sends no Retry-After (RFC 9110, 10.2.3), when time alone does not help.
 func Limit(message string, retryAfter time.Duration) *Error {
 	return &Error{Status: http.StatusTooManyRequests, Code: CodeLimit, Message: message, RetryAfter: retryAfter}
 }

@@ -3,9 +3,9 @@
 // function of the log, whatever happens to the process or to the database.
 //
 // A projection lives in a schema named by its name and version. A new version
-// builds its schema beside the old one's, takes over when it has caught up (Ready),
-// and then drops what is older (DropOlder). Rebuild makes the same version anew beside
-// itself, and proves that the rows are what the log says.
+// builds its schema beside the old one's and takes over when it has caught up (Ready).
+// Rebuild makes the same version anew beside itself, proves that the rows are what the
+// log says, and has those of older versions dropped: by then nothing runs them.
 //
 // An event whose rows cannot be written becomes a dead letter, and what follows goes
 // on; see DeadLetter.

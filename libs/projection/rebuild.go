@@ -50,8 +50,9 @@ func (r Rebuilt) Identical() bool { return len(r.Differences) == 0 }
 // while Run goes on; compares old and new, row by row and byte by byte, as both were at
 // one checkpoint; and puts the new ones in place of the old, at one moment, between two
 // events. Readers go on and see either. When there are differences the live rows stay,
-// unless accept is true. What an interrupted rebuild leaves, the next one removes.
-// Errors: ErrRebuilding; eventstore.ErrUnavailable.
+// unless accept is true. The old rows, and those of older versions, are dropped after
+// that, by Run: nobody waits for it. What an interrupted rebuild leaves, the next one
+// removes. Errors: ErrRebuilding; eventstore.ErrUnavailable.
 func (r *Runner) Rebuild(ctx context.Context, accept bool) (Rebuilt, error) {
 	result, err := r.rebuildOnce(ctx, accept)
 	if err != nil {
@@ -100,7 +101,14 @@ func (r *Runner) rebuildOnce(ctx context.Context, accept bool) (result Rebuilt, 
 		return result, err
 	}
 	defer r.setRebuilding(nil)
-	defer func() { err = errors.Join(err, b.clean(context.WithoutCancel(ctx))) }()
+	defer func() {
+		r.rebuilt.Store(r.rebuilt.Load() || result.Swapped)
+		if result.Swapped && r.running.Load() {
+			r.sweepSoon()
+			return
+		}
+		err = errors.Join(err, b.clean(context.WithoutCancel(ctx)))
+	}()
 
 	began := time.Now()
 	if err := b.comeNear(ctx); err != nil {
@@ -158,16 +166,12 @@ func (r *Runner) beside(ctx context.Context) (*building, error) {
 	return b, nil
 }
 
-func (b *building) formerly() string { return b.live.schema + "_former" }
-
 // clean removes what this or an earlier rebuild has left.
 func (b *building) clean(ctx context.Context) error {
-	for _, schema := range []string{b.next.schema, b.formerly()} {
-		if _, err := b.live.pool.Exec(ctx, "DROP SCHEMA IF EXISTS "+pgx.Identifier{schema}.Sanitize()+" CASCADE"); err != nil {
-			return fmt.Errorf("drop %s: %w", schema, err)
-		}
+	if err := b.live.dropFormer(ctx); err != nil {
+		return err
 	}
-	return nil
+	return b.live.drop(ctx, b.next.schema)
 }
 
 // comeNear builds until little is missing of what the live rows hold.
@@ -271,7 +275,7 @@ func (b *building) analyze(ctx context.Context) error {
 // its row, and the old checkpoint is spoiled: whoever waits for it, in whatever process,
 // comes to the new one.
 func (b *building) swap(ctx context.Context, conn *pgxpool.Conn) error {
-	live, next, former := b.live.quotedSchema(), b.next.quotedSchema(), pgx.Identifier{b.formerly()}.Sanitize()
+	live, next, former := b.live.quotedSchema(), b.next.quotedSchema(), pgx.Identifier{b.live.formerly()}.Sanitize()
 	return b.hold(ctx, conn, "LOCK TABLE checkpoint IN ACCESS EXCLUSIVE MODE", func(tx pgx.Tx) error {
 		for _, statement := range []string{
 			// The same dead letters are still given up, since the same time.

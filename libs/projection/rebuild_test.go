@@ -45,6 +45,17 @@ func schemas(t *testing.T, pool *pgxpool.Pool) int {
 	return count(t, pool, "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'proj_purses%'")
 }
 
+// waitAlone waits until only the live schema is left: the others are dropped behind a
+// rebuild's back.
+func waitAlone(t *testing.T, pool *pgxpool.Pool) {
+	t.Helper()
+	for until := time.Now().Add(deadline); schemas(t, pool) != 1; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatalf("%d schemas are left", schemas(t, pool))
+		}
+	}
+}
+
 func TestARebuildTakesTheLiveRowsPlaceWhileEventsFlowAndReadersRead(t *testing.T) {
 	t.Parallel()
 	pool, store := cluster.Database(t), memory.New()
@@ -98,9 +109,33 @@ func TestARebuildTakesTheLiveRowsPlaceWhileEventsFlowAndReadersRead(t *testing.T
 	if diff := cmp.Diff(dump(t, again, "proj_purses_v1"), dump(t, pool, "proj_purses_v1")); diff != "" {
 		t.Errorf("after five rebuilds, - fresh + swapped:\n%s", diff)
 	}
-	if n := schemas(t, pool); n != 1 {
-		t.Errorf("%d schemas are left", n)
+	waitAlone(t, pool)
+}
+
+func TestARebuildDoesNotWaitForWhoStillReadsTheOldRows(t *testing.T) {
+	t.Parallel()
+	pool, store := cluster.Database(t), memory.New()
+	r, _ := run(t, pool, store, purses())
+	waitFor(t, r, put(t, store, upTo(100)...))
+	reader, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
 	}
+	var n int
+	if err := reader.QueryRow(t.Context(), "SELECT count(*) FROM proj_purses_v1.lines").Scan(&n); err != nil || n != 100 {
+		t.Fatalf("the reader saw %d lines, %v", n, err)
+	}
+	if done := rebuild(t, r, false); !done.Swapped {
+		t.Errorf("%+v", done)
+	}
+	waitFor(t, r, put(t, store, 101))
+	if n := schemas(t, pool); n != 2 {
+		t.Errorf("%d schemas while the old rows are read, wanted 2", n)
+	}
+	if err := reader.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	waitAlone(t, pool)
 }
 
 func TestRowsThatAreNotWhatTheLogSaysAreToldAndStay(t *testing.T) {

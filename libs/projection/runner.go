@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -37,6 +38,11 @@ type Runner struct {
 	applied  metric.Int64Counter
 	dead     metric.Int64Counter
 	name     metric.MeasurementOption
+	// rubbish is poked when there are rows that nobody reads any more.
+	rubbish chan struct{}
+	running atomic.Bool
+	// rebuilt says that a rebuild by this runner has put its rows in place.
+	rebuilt atomic.Bool
 
 	mu       sync.Mutex
 	position uint64
@@ -66,7 +72,7 @@ func New(pool *pgxpool.Pool, store eventstore.Store, p Projection, log *slog.Log
 	}
 	r := &Runner{
 		pool: pool, store: store, p: p, schema: p.Schema(), log: log.With("projection", p.Name, "version", p.Version),
-		moved: make(chan struct{}), trouble: fmt.Errorf("projection %s has not begun", p.Name),
+		moved: make(chan struct{}), rubbish: make(chan struct{}, 1), trouble: fmt.Errorf("projection %s has not begun", p.Name),
 		name: metric.WithAttributes(attribute.String("projection", p.Name)),
 	}
 	var err, deadErr error
@@ -109,6 +115,13 @@ func (r *Runner) Name() string { return r.p.Name }
 // it returns nil. It waits for a database or log that is away. It returns an error
 // only when the tables cannot be made or are another shape under the same version.
 func (r *Runner) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	var sweeping sync.WaitGroup
+	defer sweeping.Wait()
+	defer stop()
+	sweeping.Go(func() { r.sweep(ctx) })
+	r.running.Store(true)
+	defer r.running.Store(false)
 	wait := retries()
 	for {
 		err := r.follow(ctx, wait.Reset)
@@ -134,6 +147,7 @@ func (r *Runner) follow(ctx context.Context, begun func()) error {
 		return err
 	}
 	begun()
+	r.sweepSoon()
 	r.setPosition(position)
 	r.setTrouble(ctx, nil)
 	return r.store.Follow(ctx, position, r.handle, r.setCaughtUp, r.p.Filters...)

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -110,30 +108,6 @@ func (r *Runner) enter(ctx context.Context, tx pgx.Tx) error {
 	}
 	if _, err := tx.Exec(ctx, settings); err != nil {
 		return fmt.Errorf("enter the schema: %w", err)
-	}
-	return nil
-}
-
-// DropOlder drops the schemas of the projection's older versions, when nothing reads
-// them any more.
-func (r *Runner) DropOlder(ctx context.Context) error {
-	rows, err := r.pool.Query(ctx, "SELECT nspname FROM pg_namespace WHERE starts_with(nspname, $1)", r.p.schemaPrefix())
-	if err != nil {
-		return fmt.Errorf("projection %s: look for older versions: %w", r.p.Name, err)
-	}
-	schemas, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return fmt.Errorf("projection %s: look for older versions: %w", r.p.Name, err)
-	}
-	for _, schema := range schemas {
-		version, err := strconv.Atoi(strings.TrimPrefix(schema, r.p.schemaPrefix()))
-		if err != nil || version >= r.p.Version {
-			continue
-		}
-		if _, err := r.pool.Exec(ctx, "DROP SCHEMA "+pgx.Identifier{schema}.Sanitize()+" CASCADE"); err != nil {
-			return fmt.Errorf("projection %s: drop %s: %w", r.p.Name, schema, err)
-		}
-		r.log.InfoContext(ctx, "dropped an older version", "schema", schema)
 	}
 	return nil
 }

@@ -61,13 +61,17 @@ func NewServer(log *slog.Logger, options ...grpc.ServerOption) *Server {
 	return s
 }
 
-// SetServing is what the health service answers for the server as a whole.
+// SetServing is what the health service answers for the server as a whole and for
+// each service that is registered by now.
 func (s *Server) SetServing(serving bool) {
 	state := healthpb.HealthCheckResponse_NOT_SERVING
 	if serving {
 		state = healthpb.HealthCheckResponse_SERVING
 	}
 	s.health.SetServingStatus("", state)
+	for name := range s.GetServiceInfo() {
+		s.health.SetServingStatus(name, state)
+	}
 }
 
 // ServeUntil serves on the listener until ctx ends, then lets calls under way

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -33,6 +34,7 @@ func Run(ctx context.Context, args []string, env Env) int {
 	root.SetIn(env.Stdin)
 	root.SetOut(env.Stdout)
 	root.SetErr(env.Stderr)
+	refuseOtherShells(root)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return ExitOK
@@ -40,6 +42,8 @@ func Run(ctx context.Context, args []string, env Env) int {
 	if !c.begun {
 		// cobra refused the command line before any of ours ran.
 		err = usage("%w. See slipway --help.", err)
+		// It may stand behind what was refused.
+		c.json = c.json || slices.Contains(args, "--json")
 	}
 	explain(env.Stderr, err, c.json)
 	return exitCode(err)
@@ -73,6 +77,28 @@ func (c *command) root() *cobra.Command {
 	root.PersistentFlags().StringVar(&c.file, "credentials", "", "credentials file")
 	root.AddCommand(c.version(), c.deploy(), c.status(), c.logs(), c.events(), c.destroy(), c.admin())
 	return root
+}
+
+// refuseOtherShells makes cobra's own completion command say that it does not know a
+// shell, where it would print its help and succeed. root must know its output already.
+func refuseOtherShells(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	for _, completion := range root.Commands() {
+		if completion.Name() != "completion" {
+			continue
+		}
+		var shells []string
+		for _, shell := range completion.Commands() {
+			shells = append(shells, shell.Name())
+		}
+		completion.Args = func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			return fmt.Errorf("there is no completion for the shell %q, only for %s", args[0], strings.Join(shells, ", "))
+		}
+		completion.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	}
 }
 
 // run makes a command's function: it notes that the command line was fine.

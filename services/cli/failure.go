@@ -60,18 +60,42 @@ func exitCode(err error) int {
 	return ExitFailed
 }
 
+// reasonCode is the API's own code of what it refused, and one of ours for what never
+// came to the API; scripts may rely on them.
+func reasonCode(err error) string {
+	var problem *api.Problem
+	var unreachable *api.Unreachable
+	switch {
+	case errors.As(err, &problem) && problem.Code != "":
+		return problem.Code
+	case errors.As(err, &unreachable):
+		return "unreachable"
+	case errors.Is(err, context.Canceled):
+		return "interrupted"
+	}
+	switch exitCode(err) {
+	case ExitUsage:
+		return "wrong_usage"
+	case ExitUnauthorized:
+		return "unauthorized"
+	case ExitNotFound:
+		return "not_found"
+	case ExitDeployFailed:
+		return "deploy_failed"
+	default:
+		return "failed"
+	}
+}
+
 // explain writes what went wrong for people, or with --json for programs.
 func explain(w io.Writer, err error, asJSON bool) {
 	var problem *api.Problem
 	isProblem := errors.As(err, &problem)
 	message := sentence(err)
 	if asJSON {
-		out := map[string]any{"error": message, "exit_code": exitCode(err)}
-		if isProblem {
-			out["code"] = problem.Code
-			if len(problem.Fields) > 0 {
-				out["fields"] = problem.Fields
-			}
+		out := map[string]any{"error": message, "exit_code": exitCode(err), "code": reasonCode(err)}
+		if isProblem && len(problem.Fields) > 0 {
+			out["fields"] = problem.Fields
 		}
 		// Nobody is left to tell when standard error is closed.
 		_ = json.NewEncoder(w).Encode(out)

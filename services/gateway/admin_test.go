@@ -27,6 +27,18 @@ func (fakeAdmin) DrainNode(_ context.Context, in *adminv1.DrainNodeRequest) (*ad
 	return &adminv1.DrainNodeResponse{Node: &adminv1.Node{NodeId: in.NodeId, Status: "draining"}}, nil
 }
 
+func (fakeAdmin) UncordonNode(_ context.Context, in *adminv1.UncordonNodeRequest) (*adminv1.UncordonNodeResponse, error) {
+	return &adminv1.UncordonNodeResponse{Node: &adminv1.Node{NodeId: in.NodeId, Status: "ready"}}, nil
+}
+
+func (fakeAdmin) GetProjection(_ context.Context, in *adminv1.GetProjectionRequest) (*adminv1.GetProjectionResponse, error) {
+	return &adminv1.GetProjectionResponse{Projection: &adminv1.Projection{Name: in.Name, Version: 1}}, nil
+}
+
+func (fakeAdmin) ListDeadLetters(context.Context, *adminv1.ListDeadLettersRequest) (*adminv1.ListDeadLettersResponse, error) {
+	return &adminv1.ListDeadLettersResponse{}, nil
+}
+
 func (fakeAdmin) RebuildProjection(_ context.Context, in *adminv1.RebuildProjectionRequest) (*adminv1.RebuildProjectionResponse, error) {
 	return &adminv1.RebuildProjectionResponse{Name: in.Name, Events: 7, Differences: []string{"a", "b"}, Swapped: in.AcceptDifferences, Seconds: 1.5}, nil
 }

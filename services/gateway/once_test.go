@@ -39,7 +39,7 @@ func gateways(t *testing.T, n int) []*stage {
 	master := filepath.Join(t.TempDir(), "master.key")
 	var all []*stage
 	for i := range n {
-		nc, err := natsconn.Connect(natsconn.Config{Server: server.Server, SeedFile: server.SeedFile(natsconn.RolePlatform), Role: natsconn.RolePlatform, Name: "test", Log: quiet})
+		nc, err := natsconn.Connect(natsconn.Config{URL: server.URL(), SeedFile: server.SeedFile(natsconn.RolePlatform), Role: natsconn.RolePlatform, Name: "test", Log: quiet})
 		must(err)
 		t.Cleanup(nc.Close)
 		js, err := jetstream.New(nc)

@@ -266,9 +266,14 @@ func TestHealthAndReflectionNeedNoToken(t *testing.T) {
 	t.Parallel()
 	s := begin(t)
 	conn := s.dial(t)
-	health, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{})
-	if err != nil || health.GetStatus() != healthpb.HealthCheckResponse_SERVING {
-		t.Errorf("got %v, %v", health, err)
+	for _, service := range []string{"", "slipway.deploy.v1.DeployService", "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection"} {
+		health, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{Service: service})
+		if err != nil || health.GetStatus() != healthpb.HealthCheckResponse_SERVING {
+			t.Errorf("%q: got %v, %v", service, health, err)
+		}
+	}
+	if _, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{Service: "nobody.v1.Service"}); status.Code(err) != codes.NotFound {
+		t.Errorf("a service that is not here: %v", err)
 	}
 	stream, err := reflectionpb.NewServerReflectionClient(conn).ServerReflectionInfo(t.Context())
 	if err != nil {

@@ -16,7 +16,13 @@ import (
 	"github.com/slipway-paas/slipway/libs/subjects"
 )
 
-const source = "health"
+const (
+	source = "health"
+
+	minInterval = 10 * time.Millisecond
+	maxInterval = time.Hour
+	maxTimeout  = time.Minute
+)
 
 // watched is one target under watch: its goroutine owns the tracker.
 type watched struct {
@@ -161,16 +167,18 @@ func (s *Service) report(ctx context.Context, target *healthv1.Target, o outcome
 	}
 }
 
+// interval and timeout are bounded here too: a value of the view that nobody checked
+// must not have the prober spin, or keep a slot from the others.
 func (s *Service) interval(target *healthv1.Target) time.Duration {
 	if d := target.GetHealthCheck().GetInterval().AsDuration(); d > 0 {
-		return d
+		return min(max(d, minInterval), maxInterval)
 	}
 	return s.config.DefaultInterval
 }
 
 func (s *Service) timeout(target *healthv1.Target) time.Duration {
 	if d := target.GetHealthCheck().GetTimeout().AsDuration(); d > 0 {
-		return d
+		return min(d, maxTimeout)
 	}
 	return s.config.DefaultTimeout
 }

@@ -31,13 +31,17 @@ type Config struct {
 	// Heartbeat is how often the node says that it lives. Default 2 s.
 	Heartbeat time.Duration
 	// Resync is how often everything is listed and compared, in case an event was
-	// missed. Default 60 s.
+	// missed. Default 60 s; never longer than PruneAfter, for images are looked at with it.
 	Resync time.Duration
-	// PruneAfter is how long an image stays that nothing needs. Default 30 min.
+	// PruneAfter is how long an image stays that nothing needs, at least MinPruneAfter;
+	// it goes at the next Resync. Default 30 min.
 	PruneAfter time.Duration
 	// LogMaxBytes bounds each container's stored output. Default 10 MiB.
 	LogMaxBytes int64
 }
+
+// MinPruneAfter is the least Config.PruneAfter: all containers are listed that often.
+const MinPruneAfter = 10 * time.Second
 
 func (c *Config) setDefaults() error {
 	if !subjects.ValidToken(c.NodeID) {
@@ -64,5 +68,9 @@ func (c *Config) setDefaults() error {
 			*d.value = d.def
 		}
 	}
+	if c.PruneAfter < MinPruneAfter {
+		return fmt.Errorf("images that nothing needs must stay for %v or longer, not %v", MinPruneAfter, c.PruneAfter)
+	}
+	c.Resync = min(c.Resync, c.PruneAfter)
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	nodev1 "github.com/slipway-paas/slipway/gen/slipway/node/v1"
 	"github.com/slipway-paas/slipway/services/node-agent/runtime"
 )
 
@@ -102,7 +103,7 @@ func (s *Service) prune(ctx context.Context, containers []runtime.Container) {
 			s.mu.Unlock()
 			return
 		}
-		if i.want != nil {
+		if i.want.GetDesiredState() == nodev1.DesiredState_DESIRED_STATE_RUNNING {
 			needed[i.memory.image] = true
 		}
 	}

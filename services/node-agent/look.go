@@ -291,8 +291,12 @@ func (s *Service) keepRunning(ctx context.Context, i *instance, want *nodev1.Des
 func (s *Service) sayStarted(ctx context.Context, i *instance, want *nodev1.DesiredInstance, c runtime.Container) error {
 	who := identityOf(want, &c)
 	i.memory.last, i.memory.gaveUp = &who, false
-	if i.memory.started == c.ID {
+	if i.memory.started == c.ID || want.GetLastContainerId() == c.ID {
+		i.memory.started = c.ID
 		return nil
+	}
+	if c.Address == "" {
+		return fmt.Errorf("container %s runs, but at no address that this node gave it: remove it and it is made anew", c.ID)
 	}
 	if err := s.record(ctx, who, attemptKey(who), &deploymentv1.ContainerStarted{
 		ReleaseId: who.release, InstanceId: who.instance, NodeId: s.cfg.NodeID, ContainerId: c.ID,

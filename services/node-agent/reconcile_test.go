@@ -258,6 +258,26 @@ func TestAnAgentThatComesBackSaysTheSameAndActsOnWhatItMissed(t *testing.T) {
 	})
 }
 
+func TestAStartThatIsInTheLogIsNotSaidAgainByALaterAgent(t *testing.T) {
+	story(t, func(w *world) {
+		inLog := func(container string) func(*nodev1.DesiredInstance) {
+			return func(d *nodev1.DesiredInstance) { d.LastAttempt, d.LastContainerId = 1, container }
+		}
+		w.run("a")
+		w.told()
+		for _, later := range []struct {
+			known string
+			says  []string
+		}{{w.container(), nil}, {"one of before", []string{"ContainerStarted a attempt 1"}}} {
+			w.endAgent()
+			w.facts.forget()
+			w.run("a", inLog(later.known))
+			w.startAgent()
+			w.expect(later.says...)
+		}
+	})
+}
+
 func TestAContainerThatWasMadeButNotStartedIsMadeAnew(t *testing.T) {
 	story(t, func(w *world) {
 		w.endAgent()

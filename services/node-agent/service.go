@@ -39,6 +39,7 @@ type Service struct {
 	firstList chan struct{} // closed when they are, in this run
 	wished    bool          // so is what is desired
 	known     bool          // a heartbeat was taken
+	hangs     error         // why the runtime is taken not to answer
 	stopping  bool          // StopApps has begun
 	stopped   map[string]bool
 	run       context.Context // of Run; workers live in it
@@ -94,12 +95,12 @@ func (s *Service) Run(ctx context.Context) error {
 	defer cancel()
 	s.mu.Lock()
 	s.run, s.firstList = ctx, make(chan struct{})
-	s.stopping, s.listed, s.wished, s.known = false, false, false, false
+	s.stopping, s.listed, s.wished, s.known, s.hangs = false, false, false, false, nil
 	s.mu.Unlock()
 
 	var parts sync.WaitGroup
 	for _, part := range []func(context.Context){
-		s.facts.run, s.followRuntime, s.resyncNowAndThen,
+		s.facts.run, s.followRuntime, s.resyncNowAndThen, s.feelPulse,
 		func(ctx context.Context) { s.beat(ctx, s.node(info.Host, info.MemoryBytes, info.CPUMillicores)) },
 	} {
 		parts.Go(func() { part(ctx) })
@@ -117,13 +118,16 @@ func (s *Service) Run(ctx context.Context) error {
 	return nil
 }
 
-// Ready is nil when the node's containers and wishes are known and reconciled.
+// Ready is nil when the node's containers and wishes are known and reconciled, and the
+// runtime answered within the last half minute.
 func (s *Service) Ready() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case !s.listed:
 		return errors.New("the container runtime has not answered yet")
+	case s.hangs != nil:
+		return s.hangs
 	case !s.wished:
 		return errors.New("what this node must run is not known yet")
 	case !s.known:

@@ -231,7 +231,7 @@ func (s *Service) makeContainer(ctx context.Context, i *instance, want *nodev1.D
 // instance, from one that refuses it.
 func (s *Service) couldNotStart(ctx context.Context, i *instance, want *nodev1.DesiredInstance, began time.Time, cause error) (time.Duration, error) {
 	s.metrics.starts.WithLabelValues("failed").Observe(time.Since(began).Seconds())
-	if _, err := s.deps.Runtime.Info(ctx); err != nil {
+	if err := s.deps.Runtime.Ping(ctx); err != nil {
 		return 0, fmt.Errorf("the runtime does not answer: %w", cause)
 	}
 	i.memory.image = "" // it may be the image that went
@@ -247,7 +247,7 @@ func (s *Service) startFailed(ctx context.Context, i *instance, want *nodev1.Des
 	s.deps.Log.WarnContext(ctx, "an instance could not be started", "instance", i.id, "attempt", who.attempt, "error", cause)
 	if err := s.record(ctx, who, attemptKey(who), &deploymentv1.ContainerStartFailed{
 		ReleaseId: who.release, InstanceId: who.instance, NodeId: s.cfg.NodeID,
-		Reason: cause.Error(), Attempt: uint32(who.attempt),
+		Reason: redact(cause.Error(), 0, secretsOf(m.env)), Attempt: uint32(who.attempt),
 	}); err != nil {
 		return 0, err
 	}

@@ -208,6 +208,13 @@ func (f *facts) take() []string {
 	return lines
 }
 
+// forget makes the log forget which ids it has: it remembers them for two minutes.
+func (f *facts) forget() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	clear(f.seen)
+}
+
 func (f *facts) setDown(down bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 
 	"github.com/google/uuid"
@@ -23,6 +24,9 @@ import (
 // cachedDeployments is how many folded deployments are kept for commands.
 const cachedDeployments = 4096
 
+// readOnlyRetry is when to ask again for what a full disk refused.
+const readOnlyRetry = 10 * time.Second
+
 type handler = decider.Handler[deployment.State, deployment.Command]
 
 // newHandler runs operators' commands against the log, with the claims that go
@@ -38,6 +42,13 @@ func newHandler(store eventstore.Store, n names, now func() time.Time) *handler 
 	})
 }
 
+// wellFormed reports whether an id is written as those we give: as a UUID, but not in
+// braces, as a URN or in capitals, which are forms of the same that name no stream.
+func wellFormed(id string) bool {
+	parsed, err := uuid.Parse(id)
+	return err == nil && parsed.String() == id
+}
+
 // errNotFound is for ids that are nobody's.
 func errNotFound() error {
 	return problem.NotFound("Deployment not found: there is none with this id.")
@@ -47,7 +58,7 @@ func errForeign() error { return problem.Forbidden("This deployment belongs to a
 
 // find returns the deployment's state as the log has it now, for its owner only.
 func (s *Service) find(ctx context.Context, p *identityv1.Principal, id string) (deployment.State, error) {
-	if uuid.Validate(id) != nil {
+	if !wellFormed(id) {
 		return deployment.State{}, errNotFound()
 	}
 	if other, known := s.fleet.Get(id); known && other.Org != p.OrgId {
@@ -83,6 +94,8 @@ func (s *Service) handle(ctx context.Context, p *identityv1.Principal, id string
 		return deployment.State{}, problem.Validation(takenFields(taken))
 	}
 	switch {
+	case errors.Is(err, eventstore.ErrReadOnly):
+		return deployment.State{}, readOnly(err)
 	case errors.Is(err, eventstore.ErrConflict):
 		return deployment.State{}, problem.Conflict("Others are changing this deployment at the same time; try again.")
 	case errors.Is(err, eventstore.ErrUnavailable):
@@ -96,6 +109,17 @@ func (s *Service) handle(ctx context.Context, p *identityv1.Principal, id string
 		s.fleet.Apply(*result.Event)
 	}
 	return result.State, nil
+}
+
+// readOnly tells people what to do about a log that takes no writes. An earlier try of
+// the same command may have been the one that failed, so it is not said that nothing
+// was done.
+func readOnly(err error) error {
+	why := "its disk cannot be written"
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		why = "its disk is full"
+	}
+	return problem.Unavailable("The event log takes no writes, because "+why+". Reads and running apps go on; commands do again soon after the operator has mended it. Look at the deployment, then try again.", readOnlyRetry)
 }
 
 func takenFields(e *claims.TakenError) []problem.Field {

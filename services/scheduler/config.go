@@ -3,6 +3,8 @@ package scheduler
 import (
 	"errors"
 	"fmt"
+	"net/url"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -81,6 +83,9 @@ func (c Config) Validate() error {
 	}
 	if r.StopTimeout <= r.Grace {
 		errs = append(errs, fmt.Errorf("the rollout's stop timeout %s must be longer than its grace %s", r.StopTimeout, r.Grace))
+	}
+	if u, err := url.ParseRequestURI(r.ProbePath); err != nil || !strings.HasPrefix(r.ProbePath, "/") || u.Host != "" || strings.Contains(r.ProbePath, "#") {
+		errs = append(errs, fmt.Errorf("the rollout's probe path %q is none: it must begin with /, e.g. / or /healthz", r.ProbePath))
 	}
 	if r.UnhealthyAfter < 1 {
 		errs = append(errs, fmt.Errorf("unhealthy-after is %d: it must be at least 1", r.UnhealthyAfter))

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 	"google.golang.org/grpc/codes"
@@ -21,6 +22,9 @@ import (
 	"github.com/slipway-paas/slipway/services/scheduler/deployment"
 	"github.com/slipway-paas/slipway/services/scheduler/request"
 )
+
+// sealTime bounds keeping a new data key.
+const sealTime = 5 * time.Second
 
 // create asks for a new deployment. A command that may have been given before always
 // names the same one, and when that is there, it is what came of the command.
@@ -70,6 +74,11 @@ func (s *Service) createAs(ctx context.Context, p *identityv1.Principal, id stri
 			return deployment.State{}, problem.Limit(fmt.Sprintf("Deployment limit reached: the tier %s allows %d. Destroy one first, or choose another tier.", tier.Slug, limit), 0)
 		}
 	}
+	if err := s.deps.Store.Writable(); err != nil {
+		// Before the key: its bucket is on the same disk, and could only say that it
+		// does not answer.
+		return deployment.State{}, readOnly(err)
+	}
 	aggregate := subjects.Of(p.OrgId, subjects.Deployment, id)
 	sealed, err := s.seal(ctx, aggregate, in.EnvVars)
 	if err != nil {
@@ -118,7 +127,12 @@ func (s *Service) seal(ctx context.Context, a subjects.Aggregate, env map[string
 	if len(env) == 0 {
 		return nil, nil
 	}
-	names, ciphertext, err := s.deps.Seal.Seal(ctx, a, env)
+	bounded, cancel := context.WithTimeout(ctx, sealTime)
+	defer cancel()
+	names, ciphertext, err := s.deps.Seal.Seal(bounded, a, env)
+	if bounded.Err() != nil {
+		return nil, problem.Unavailable("The store of data keys does not answer, so nothing was changed; try again in a moment.", time.Second)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("sealing the environment: %w", err)
 	}

@@ -56,7 +56,7 @@ func TestMain(m *testing.M) {
 // platform is a scheduler on a real NATS server and a real PostgreSQL. The test
 // plays node-agent, health and proxy-config.
 type platform struct {
-	t      *testing.T
+	t      testing.TB
 	client schedulerv1.SchedulerServiceClient
 	admin  adminv1.AdminServiceClient
 	pool   *pgxpool.Pool
@@ -86,12 +86,12 @@ func (tiers) GetTier(_ context.Context, in *billingv1.GetTierRequest) (*billingv
 	return nil, status.Error(codes.NotFound, "no such tier")
 }
 
-func start(t *testing.T) *platform {
+func start(t testing.TB) *platform {
 	t.Helper()
 	return startWith(t, scheduler.DefaultConfig())
 }
 
-func startWith(t *testing.T, config scheduler.Config) *platform {
+func startWith(t testing.TB, config scheduler.Config) *platform {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
 	keys, err := natsconn.EnsureKeys(t.TempDir())
@@ -143,7 +143,7 @@ func startWith(t *testing.T, config scheduler.Config) *platform {
 }
 
 // run runs a part until the test ends or stop is called.
-func run(t *testing.T, part func(context.Context) error) (stop func()) {
+func run(t testing.TB, part func(context.Context) error) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- part(ctx) }()
@@ -157,14 +157,14 @@ func run(t *testing.T, part func(context.Context) error) (stop func()) {
 	return stop
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-func within(t *testing.T, what string, ok func() bool) {
+func within(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -245,7 +245,7 @@ func (p *platform) status(id, want string) {
 	within(p.t, id+" is "+want, func() bool { return p.get(id).Status == want })
 }
 
-func fault(t *testing.T, err error, code string) *problem.Error {
+func fault(t testing.TB, err error, code string) *problem.Error {
 	t.Helper()
 	if err == nil {
 		t.Fatalf("no error, want %s", code)

@@ -121,7 +121,7 @@ func (s server) read(ctx context.Context, p *identityv1.Principal, id string) (*
 	if err := checkPrincipal(p); err != nil {
 		return nil, err
 	}
-	if uuid.Validate(id) != nil {
+	if !wellFormed(id) {
 		return nil, errNotFound()
 	}
 	if err := s.fresh(ctx, subjects.AnyOrg(subjects.Deployment, id)); err != nil {

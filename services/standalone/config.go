@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/billing/tier"
 	"github.com/slipway-paas/slipway/services/gateway"
+	nodeagent "github.com/slipway-paas/slipway/services/node-agent"
 	"github.com/slipway-paas/slipway/services/scheduler"
 )
 
@@ -22,9 +24,11 @@ type Config struct {
 	Listen    string `koanf:"listen" default:"127.0.0.1:8080" usage:"host:port of the public API"`
 	EdgeHTTP  string `koanf:"edge-http" default:":8000" usage:"host:port where apps are served over HTTP"`
 	EdgeHTTPS string `koanf:"edge-https" default:":8443" usage:"host:port where apps are served over HTTPS"`
-	Registry  string `koanf:"registry" default:"127.0.0.1:5055" usage:"host:port of the built-in OCI registry"`
-	NATS      string `koanf:"nats" default:"127.0.0.1:4222" usage:"host:port of the built-in NATS server, or nats://host:port of your own, several with commas"`
-	NATSKey   string `koanf:"nats-key" usage:"nkey seed file, for a NATS server of your own"`
+	// TrustedProxies stand before the edge.
+	TrustedProxies []string `koanf:"edge-trusted-proxies" usage:"address ranges (CIDR) of proxies in front of the edge, whose X-Forwarded-For is believed"`
+	Registry       string   `koanf:"registry" default:"127.0.0.1:5055" usage:"host:port of the built-in OCI registry"`
+	NATS           string   `koanf:"nats" default:"127.0.0.1:4222" usage:"host:port of the built-in NATS server, or nats://host:port of your own, several with commas"`
+	NATSKey        string   `koanf:"nats-key" usage:"nkey seed file, for a NATS server of your own"`
 	// NATSReplicas is 3 on a cluster.
 	NATSReplicas int    `koanf:"nats-replicas" default:"1" usage:"servers that keep each stream: 1, or 3 in a cluster of your own"`
 	BaseDomain   string `koanf:"base-domain" default:"apps.localhost" usage:"domain that apps live under"`
@@ -50,6 +54,8 @@ type Node struct {
 	MemoryMB      int    `koanf:"memory-mb" usage:"memory for apps in MB; all but 512 when 0"`
 	CPUMillicores int    `koanf:"cpu-millicores" usage:"CPU for apps in thousandths of a core; all when 0"`
 	NamespacePool int    `koanf:"namespace-pool" default:"8" usage:"network namespaces kept ready for new containers; -1 uses Podman's own bridge"`
+	// PruneImagesAfter is as in node.Config.
+	PruneImagesAfter time.Duration `koanf:"prune-images-after" default:"30m" usage:"how long an image stays that nothing needs any more, 10s or longer"`
 }
 
 // DefaultConfig is what holds where nothing else is said.
@@ -75,6 +81,11 @@ func (c Config) Validate() error {
 	if !validDomain(c.BaseDomain) {
 		errs = append(errs, fmt.Errorf("--base-domain: %q is no domain; use lowercase letters, digits and hyphens between dots", c.BaseDomain))
 	}
+	for _, r := range c.TrustedProxies {
+		if _, err := netip.ParsePrefix(r); err != nil {
+			errs = append(errs, fmt.Errorf("--edge-trusted-proxies: %q is no address range, e.g. 10.0.0.0/8", r))
+		}
+	}
 	if c.NATSKey != "" && !c.externalNATS() {
 		errs = append(errs, errors.New("--nats-key: it is for a NATS server of your own; give that one with --nats nats://host:port"))
 	}
@@ -86,6 +97,9 @@ func (c Config) Validate() error {
 	}
 	if c.Node.MemoryMB < 0 || c.Node.CPUMillicores < 0 {
 		errs = append(errs, errors.New("--node-memory-mb, --node-cpu-millicores: must not be negative"))
+	}
+	if c.Node.PruneImagesAfter < nodeagent.MinPruneAfter {
+		errs = append(errs, fmt.Errorf("--node-prune-images-after: %v is too short; use %v or longer, e.g. 30m", c.Node.PruneImagesAfter, nodeagent.MinPruneAfter))
 	}
 	if !subjects.ValidToken(c.Node.ID) {
 		errs = append(errs, fmt.Errorf("--node-id: %q must be 1 to 128 letters, digits, hyphens or underscores", c.Node.ID))

@@ -65,18 +65,23 @@ func TestWrongSettingsAreRefusedWithTheReason(t *testing.T) {
 		yaml string
 		args []string
 	}{
-		"--listen: \"8080\" must be host:port":              {args: []string{"--listen", "8080"}},
-		"--edge-http: \":99999\" must be host:port":         {args: []string{"--edge-http", ":99999"}},
-		"--registry: \"somewhere:5055\" must be an IP":      {args: []string{"--registry", "somewhere:5055"}},
-		"--listen and --registry: both want port 5055":      {args: []string{"--listen", "127.0.0.1:5055"}},
-		"--base-domain: \"Apps_Localhost\" is no domain":    {args: []string{"--base-domain", "Apps_Localhost"}},
-		"--database-url: it must start with postgres://":    {args: []string{"--database-url", "mysql://x"}},
-		"--nats-key: it is for a NATS server of your own":   {args: []string{"--nats-key", "x.nk"}},
-		"--nats: \"nats://\" must be host:port, or nats://": {args: []string{"--nats", "nats://"}},
-		"--data-dir: name a directory":                      {args: []string{"--data-dir", ""}},
-		"unknown key \"listne\"":                            {yaml: "listne: x"},
-		"--rollout-grace":                                   {args: []string{"--rollout-grace", "soon"}},
-		"--node-id":                                         {args: []string{"--node-id", "a.b"}},
+		"--listen: \"8080\" must be host:port":                 {args: []string{"--listen", "8080"}},
+		"--edge-http: \":99999\" must be host:port":            {args: []string{"--edge-http", ":99999"}},
+		"--registry: \"somewhere:5055\" must be an IP":         {args: []string{"--registry", "somewhere:5055"}},
+		"--listen and --registry: both want port 5055":         {args: []string{"--listen", "127.0.0.1:5055"}},
+		"--base-domain: \"Apps_Localhost\" is no domain":       {args: []string{"--base-domain", "Apps_Localhost"}},
+		"--database-url: it must start with postgres://":       {args: []string{"--database-url", "mysql://x"}},
+		"--nats-key: it is for a NATS server of your own":      {args: []string{"--nats-key", "x.nk"}},
+		"--nats: \"nats://\" must be host:port, or nats://":    {args: []string{"--nats", "nats://"}},
+		"--data-dir: name a directory":                         {args: []string{"--data-dir", ""}},
+		"unknown key \"listne\"":                               {yaml: "listne: x"},
+		"--rollout-grace":                                      {args: []string{"--rollout-grace", "soon"}},
+		"--node-id":                                            {args: []string{"--node-id", "a.b"}},
+		"--node-prune-images-after: 1s is too short":           {yaml: "node: {prune-images-after: 1s}"},
+		"--node-prune-images-after: -1h0m0s is too short":      {args: []string{"--node-prune-images-after", "-1h"}},
+		"--node-prune-images-after":                            {args: []string{"--node-prune-images-after", "never"}},
+		"probe path \"healthz\" is none: it must begin with /": {args: []string{"--rollout-probe-path", "healthz"}},
+		"--edge-trusted-proxies: \"me\" is no address range":   {args: []string{"--edge-trusted-proxies", "me"}},
 	} {
 		if _, err := load(t, c.yaml, c.args...); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v %s: got %v, want %s", c.args, c.yaml, err, want)

@@ -31,6 +31,7 @@ func (c Config) node() node.Config {
 		NodeID: c.Node.ID, PlatformID: "slipway", DataDir: c.dir().Node(c.Node.ID),
 		MemoryMB: c.Node.MemoryMB, CPUMillicores: c.Node.CPUMillicores,
 		InsecureRegistries: []string{local(c.Registry)}, NamespacePool: c.Node.NamespacePool,
+		PruneImagesAfter: c.Node.PruneImagesAfter,
 	}
 }
 

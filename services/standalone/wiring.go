@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -72,6 +73,7 @@ func (p *platform) buildAll(ctx context.Context, parts ...func(context.Context, 
 
 func (p *platform) buildNATS(ctx context.Context, g *ground) error {
 	connect := natsconn.Config{Role: natsconn.RolePlatform, Name: "slipwayd", Log: p.log}
+	var writable func() error // nil when others keep the log
 	if p.config.externalNATS() {
 		connect.URL, connect.SeedFile = p.config.NATS, p.config.NATSKey
 		g.natsURL, g.edgeKey = p.config.NATS, p.config.NATSKey
@@ -87,7 +89,9 @@ func (p *platform) buildNATS(ctx context.Context, g *ground) error {
 			return fmt.Errorf("--nats: %w", err)
 		}
 		p.onClose(server.Stop)
-		connect.Server, connect.SeedFile = server.Server, keys.SeedFile(natsconn.RolePlatform)
+		p.group.Add("event log", server)
+		writable = server.Writable
+		connect.Server, connect.SeedFile = server, keys.SeedFile(natsconn.RolePlatform)
 		g.natsURL, g.edgeKey = "nats://"+local(p.config.NATS), keys.SeedFile(natsconn.RoleEdge)
 	}
 	var err error
@@ -102,7 +106,8 @@ func (p *platform) buildNATS(ctx context.Context, g *ground) error {
 		return err
 	}
 	g.store = eventlog.New(g.js, p.log,
-		eventlog.WithTracer(p.options.Observer.Tracer("eventstore")), eventlog.WithMeter(p.options.Observer.Meter()))
+		eventlog.WithTracer(p.options.Observer.Tracer("eventstore")), eventlog.WithMeter(p.options.Observer.Meter()),
+		eventlog.WithWritable(writable))
 	p.group.Add("nats", connection{g.nats})
 	return nil
 }
@@ -239,6 +244,9 @@ func (p *platform) buildHealth(_ context.Context, g *ground) error {
 func (p *platform) buildEdge(_ context.Context, g *ground) error {
 	args := []string{
 		"--nats", g.natsURL, "--http", p.config.EdgeHTTP, "--https", p.config.EdgeHTTPS, "--data-dir", p.config.dir().Edge(),
+	}
+	if len(p.config.TrustedProxies) > 0 {
+		args = append(args, "--trusted-proxies", strings.Join(p.config.TrustedProxies, ","))
 	}
 	if g.edgeKey != "" {
 		args = append(args, "--nats-creds", g.edgeKey)

@@ -51,6 +51,8 @@ type Store struct {
 	replicated atomic.Int32
 	skipped    atomic.Uint64
 	watch      *instruments
+	// writable is nil when it is not known.
+	writable func() error
 }
 
 var _ eventstore.Store = (*Store)(nil)
@@ -59,11 +61,26 @@ var _ eventstore.Store = (*Store)(nil)
 // direct reads, atomic batches and a window for duplicates. A meter that refuses
 // the store's instruments is logged, and the store does without.
 func New(js jetstream.JetStream, log *slog.Logger, opts ...Option) *Store {
-	return &Store{js: js, log: log, watch: newInstruments(log, opts)}
+	var o options
+	for _, opt := range opts {
+		opt(&o)
+	}
+	return &Store{js: js, log: log, watch: newInstruments(log, opts), writable: o.writable}
 }
 
 // Skipped counts the events that Follow could not read; see the package.
 func (s *Store) Skipped() uint64 { return s.skipped.Load() }
+
+// Writable says what WithWritable's function does; see eventstore.Store.
+func (s *Store) Writable() error {
+	if s.writable == nil {
+		return nil
+	}
+	if err := s.writable(); err != nil {
+		return fmt.Errorf("%w: %w", eventstore.ErrReadOnly, err)
+	}
+	return nil
+}
 
 // Append writes a decision; see eventstore.Store. The same ID again within the
 // window for duplicates gives the first sequence.
@@ -118,6 +135,9 @@ func (s *Store) record(ctx context.Context, e eventstore.Event) (uint64, error) 
 }
 
 func (s *Store) publish(ctx context.Context, msg *nats.Msg) (*jetstream.PubAck, error) {
+	if err := s.Writable(); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
 	ack, err := s.js.PublishMsg(ctx, msg)
@@ -159,6 +179,9 @@ func (s *Store) appendBatch(ctx context.Context, events []eventstore.Expected) (
 	if ctx.Err() != nil {
 		// A batch that is begun and not committed stays with the server for a while.
 		return 0, fmt.Errorf("append a batch: %w: %w", eventstore.ErrUnavailable, ctx.Err())
+	}
+	if err := s.Writable(); err != nil {
+		return 0, fmt.Errorf("append a batch: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()

@@ -23,6 +23,8 @@ type Option func(*options)
 type options struct {
 	tracer trace.Tracer
 	meter  metric.Meter
+	// writable is nil when it is not known.
+	writable func() error
 }
 
 // WithTracer makes a span for each write that belongs to a trace: the one of the
@@ -32,6 +34,10 @@ func WithTracer(t trace.Tracer) Option { return func(o *options) { o.tracer = t 
 // WithMeter measures writes by operation and outcome, and counts the events that
 // Follow could not read.
 func WithMeter(m metric.Meter) Option { return func(o *options) { o.meter = m } }
+
+// WithWritable refuses every write with ErrReadOnly while writable says why there is
+// no use in trying; it must answer at once. nil tries always.
+func WithWritable(writable func() error) Option { return func(o *options) { o.writable = writable } }
 
 // operation is a way to write.
 type operation int

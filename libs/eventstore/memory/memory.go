@@ -54,6 +54,9 @@ func New() *Store {
 // to this program.
 func (s *Store) Skipped() uint64 { return s.skipped.Load() }
 
+// Writable says that memory always is; see eventstore.Store.
+func (s *Store) Writable() error { return nil }
+
 // Append writes a decision; see eventstore.Store. The same ID again gives the first sequence.
 func (s *Store) Append(ctx context.Context, e eventstore.Expected) (uint64, error) {
 	entry, err := encode(e.Event)

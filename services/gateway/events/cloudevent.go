@@ -106,7 +106,11 @@ func single(field protoreflect.FieldDescriptor, v protoreflect.Value) (any, erro
 	switch field.Kind() {
 	case protoreflect.MessageKind:
 		if v.Message().Descriptor().ParentFile().Package() == "google.protobuf" {
-			return wellKnown(v.Message().Interface())
+			if shown, err := wellKnown(v.Message().Interface()); err == nil {
+				return shown, nil
+			}
+			// A time that no calendar has: shown by its fields, for the events that come
+			// after it must be seen too.
 		}
 		return object(v.Message())
 	case protoreflect.EnumKind:

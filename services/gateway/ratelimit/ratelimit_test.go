@@ -58,7 +58,7 @@ func bucket(t testing.TB) jetstream.KeyValue {
 		t.Fatal(err)
 	}
 	t.Cleanup(server.Stop)
-	nc, err := natsconn.Connect(natsconn.Config{Server: server.Server, SeedFile: server.SeedFile(natsconn.RolePlatform), Role: natsconn.RolePlatform, Name: "test", Log: quiet})
+	nc, err := natsconn.Connect(natsconn.Config{URL: server.URL(), SeedFile: server.SeedFile(natsconn.RolePlatform), Role: natsconn.RolePlatform, Name: "test", Log: quiet})
 	if err != nil {
 		t.Fatal(err)
 	}

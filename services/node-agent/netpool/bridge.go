@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	goruntime "runtime"
 	"strings"
 
@@ -13,7 +14,11 @@ import (
 	"github.com/vishvananda/netns"
 )
 
-const forwardingFile = "/proc/sys/net/ipv4/ip_forward"
+const (
+	forwardingFile = "/proc/sys/net/ipv4/ip_forward"
+	// ipv6Settings has a directory for each interface of the reading thread's namespace.
+	ipv6Settings = "/proc/sys/net/ipv6/conf"
+)
 
 func prefixOf(n *net.IPNet) (netip.Prefix, bool) {
 	if n == nil {
@@ -60,12 +65,15 @@ func ensureBridge(name string, gateway netip.Addr, bits int) (netlink.Link, erro
 	return link, nil
 }
 
-// withoutIPv6 takes the machine's IPv6 address off the bridge: over it a container
-// would reach what listens on all addresses, past the firewall, which is IPv4's.
-func withoutIPv6(bridge string) error {
-	err := os.WriteFile("/proc/sys/net/ipv6/conf/"+bridge+"/disable_ipv6", []byte("1"), 0o644)
-	if err != nil && !errors.Is(err, os.ErrNotExist) { // a kernel without IPv6 has no such file
-		return fmt.Errorf("turn IPv6 off on the bridge %s: %w", bridge, err)
+// withoutIPv6 turns IPv6 off for those interfaces of the thread's network namespace;
+// "all" are those there are and "default" those to come. Containers speak IPv4 only: the
+// addresses that IPv6 gives every interface by itself are none that anybody chose.
+func withoutIPv6(interfaces ...string) error {
+	for _, name := range interfaces {
+		err := os.WriteFile(filepath.Join(ipv6Settings, name, "disable_ipv6"), []byte("1"), 0o644)
+		if err != nil && !errors.Is(err, os.ErrNotExist) { // a kernel without IPv6 has no such file
+			return fmt.Errorf("turn IPv6 off on %s: %w", name, err)
+		}
 	}
 	return nil
 }
@@ -82,7 +90,17 @@ func makeNamespace(name string, bridge netlink.Link, addr, gateway netip.Addr, b
 		return fmt.Errorf("remember the own namespace: %w", err)
 	}
 	defer home.Close()
+	outside := vethName(bridge.Attrs().Name, addr)
 	made, err := netns.NewNamed(name)
+	if err == nil {
+		defer made.Close()
+		defer func() {
+			if err != nil {
+				err = errors.Join(err, destroyNamespace(name, outside))
+			}
+		}()
+		err = withoutIPv6("all", "default")
+	}
 	if backErr := netns.Set(home); backErr != nil {
 		return fmt.Errorf("return to the own namespace: %w", errors.Join(err, backErr))
 	}
@@ -90,13 +108,6 @@ func makeNamespace(name string, bridge netlink.Link, addr, gateway netip.Addr, b
 	if err != nil {
 		return fmt.Errorf("make the namespace %s: %w", name, err)
 	}
-	defer made.Close()
-	outside := vethName(bridge.Attrs().Name, addr)
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, destroyNamespace(name, outside))
-		}
-	}()
 
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MasterIndex = outside, bridge.Attrs().Index

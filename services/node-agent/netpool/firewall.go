@@ -3,6 +3,7 @@ package netpool
 import (
 	"fmt"
 	"net/netip"
+	"os"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -18,17 +19,14 @@ import (
 //   - nothing but the machine itself opens connections to a container: neither
 //     another agent's containers nor the outside
 //   - no container reaches link-local addresses, where clouds keep their credentials
+//   - nothing passes in IPv6, neither to the machine nor on: containers have none, and
+//     should one get some, none of the above would hold for it
 func ensureFirewall(bridge string, subnet netip.Prefix) error {
 	conn, err := nftables.New()
 	if err != nil {
 		return fmt.Errorf("open nftables: %w", err)
 	}
-	table := &nftables.Table{Family: nftables.TableFamilyIPv4, Name: "slipway_" + bridge}
-	// Adding before deleting makes the deletion succeed when there was none.
-	conn.AddTable(table)
-	conn.DelTable(table)
-	table = conn.AddTable(table)
-
+	table := freshTable(conn, nftables.TableFamilyIPv4, bridge)
 	postrouting := conn.AddChain(&nftables.Chain{
 		Name: "postrouting", Table: table, Type: nftables.ChainTypeNAT,
 		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource,
@@ -37,23 +35,24 @@ func ensureFirewall(bridge string, subnet netip.Prefix) error {
 		fromSubnet(subnet), interfaceIs(expr.MetaKeyOIFNAME, expr.CmpOpNeq, bridge), []expr.Any{&expr.Masq{}},
 	)})
 
-	input := conn.AddChain(&nftables.Chain{
-		Name: "input", Table: table, Type: nftables.ChainTypeFilter,
-		Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityFilter,
-	})
+	input := filter(conn, table, "input", nftables.ChainHookInput)
 	fromBridge := interfaceIs(expr.MetaKeyIIFNAME, expr.CmpOpEq, bridge)
 	conn.AddRule(&nftables.Rule{Table: table, Chain: input, Exprs: join(fromBridge, answers(), verdict(expr.VerdictAccept))})
 	conn.AddRule(&nftables.Rule{Table: table, Chain: input, Exprs: join(fromBridge, verdict(expr.VerdictDrop))})
 
-	forward := conn.AddChain(&nftables.Chain{
-		Name: "forward", Table: table, Type: nftables.ChainTypeFilter,
-		Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter,
-	})
+	forward := filter(conn, table, "forward", nftables.ChainHookForward)
 	conn.AddRule(&nftables.Rule{Table: table, Chain: forward, Exprs: join(fromBridge, toSubnet(linkLocal), verdict(expr.VerdictDrop))})
 	toBridge := interfaceIs(expr.MetaKeyOIFNAME, expr.CmpOpEq, bridge)
 	conn.AddRule(&nftables.Rule{Table: table, Chain: forward, Exprs: join(toBridge, answers(), verdict(expr.VerdictAccept))})
 	conn.AddRule(&nftables.Rule{Table: table, Chain: forward, Exprs: join(toBridge, verdict(expr.VerdictDrop))})
 
+	if hasIPv6() {
+		six := freshTable(conn, nftables.TableFamilyIPv6, bridge)
+		input, forward := filter(conn, six, "input", nftables.ChainHookInput), filter(conn, six, "forward", nftables.ChainHookForward)
+		conn.AddRule(&nftables.Rule{Table: six, Chain: input, Exprs: join(fromBridge, verdict(expr.VerdictDrop))})
+		conn.AddRule(&nftables.Rule{Table: six, Chain: forward, Exprs: join(fromBridge, verdict(expr.VerdictDrop))})
+		conn.AddRule(&nftables.Rule{Table: six, Chain: forward, Exprs: join(toBridge, verdict(expr.VerdictDrop))})
+	}
 	if err := conn.Flush(); err != nil {
 		return fmt.Errorf("write the firewall of %s: %w", bridge, err)
 	}
@@ -65,13 +64,35 @@ func removeFirewall(bridge string) error {
 	if err != nil {
 		return fmt.Errorf("open nftables: %w", err)
 	}
-	table := &nftables.Table{Family: nftables.TableFamilyIPv4, Name: "slipway_" + bridge}
-	conn.AddTable(table)
-	conn.DelTable(table)
+	conn.DelTable(freshTable(conn, nftables.TableFamilyIPv4, bridge))
+	if hasIPv6() {
+		conn.DelTable(freshTable(conn, nftables.TableFamilyIPv6, bridge))
+	}
 	if err := conn.Flush(); err != nil {
 		return fmt.Errorf("remove the firewall of %s: %w", bridge, err)
 	}
 	return nil
+}
+
+// freshTable is the bridge's table of that family, empty.
+func freshTable(conn *nftables.Conn, family nftables.TableFamily, bridge string) *nftables.Table {
+	table := &nftables.Table{Family: family, Name: "slipway_" + bridge}
+	// Adding before deleting makes the deletion succeed when there was none.
+	conn.AddTable(table)
+	conn.DelTable(table)
+	return conn.AddTable(table)
+}
+
+func filter(conn *nftables.Conn, table *nftables.Table, name string, hook *nftables.ChainHook) *nftables.Chain {
+	return conn.AddChain(&nftables.Chain{
+		Name: name, Table: table, Type: nftables.ChainTypeFilter, Hooknum: hook, Priority: nftables.ChainPriorityFilter,
+	})
+}
+
+// hasIPv6 is false on a kernel without IPv6, which knows no tables for it either.
+func hasIPv6() bool {
+	_, err := os.Stat(ipv6Settings)
+	return err == nil
 }
 
 func join(parts ...[]expr.Any) []expr.Any {

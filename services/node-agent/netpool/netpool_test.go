@@ -4,13 +4,11 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"os"
 	goruntime "runtime"
 	"testing"
 	"time"
 
-	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 )
 
@@ -69,103 +67,23 @@ func TestANamespaceReachesOutwardUnderTheMachinesAddress(t *testing.T) {
 	t.Parallel()
 	p := newPool(t, t.Name(), 2)
 	defer destroy(t, p)
-	listener := outside(t)
+	outer := outside(t)
 	l := lease(t, p)
 	in(t, l.Name, func() error {
-		conn, err := net.DialTimeout("tcp4", listener.Addr().String(), 3*time.Second)
+		conn, err := net.DialTimeout("tcp4", outer.at(outer.address), arrival)
 		if err != nil {
 			return err
 		}
 		return conn.Close()
 	})
-	conn, err := listener.Accept()
+	conn, err := outer.listener.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if from := conn.RemoteAddr().(*net.TCPAddr).IP.String(); from != "198.51.100.1" {
+	if from := conn.RemoteAddr().(*net.TCPAddr).IP.String(); from != outer.machine.String() {
 		t.Fatalf("it came from %s", from)
 	}
-}
-
-func TestNoServiceOfTheMachineIsReachedOverIPv6(t *testing.T) {
-	t.Parallel()
-	p := newPool(t, t.Name(), 1)
-	defer destroy(t, p)
-	bridge, err := netlink.LinkByName(p.bridge.Attrs().Name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	addresses, err := netlink.AddrList(bridge, netlink.FAMILY_V6)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(addresses) != 0 {
-		t.Fatalf("the bridge has %v: what listens on all addresses is reached there", addresses)
-	}
-}
-
-// outside is a listener in a namespace that stands for the rest of the world: it
-// knows the machine's address and no way to the pool's.
-func outside(t *testing.T) net.Listener {
-	t.Helper()
-	const name = "slipway-test-outside"
-	world := netip.MustParseAddr("198.51.100.2")
-	goruntime.LockOSThread()
-	home, err := netns.Get()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer home.Close()
-	made, err := netns.NewNamed(name)
-	if setErr := netns.Set(home); setErr != nil {
-		t.Fatal(setErr)
-	}
-	goruntime.UnlockOSThread()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		made.Close()
-		if err := destroyNamespace(name, "slptestout"); err != nil {
-			t.Error(err)
-		}
-	})
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name = "slptestout"
-	if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "eth0", PeerNamespace: netlink.NsFd(int(made))}); err != nil {
-		t.Fatal(err)
-	}
-	near, err := netlink.LinkByName(attrs.Name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = netlink.LinkDel(near) }) // it may have gone with its namespace
-	if err := netlink.AddrAdd(near, &netlink.Addr{IPNet: ipNet(netip.MustParseAddr("198.51.100.1"), 24)}); err != nil {
-		t.Fatal(err)
-	}
-	if err := netlink.LinkSetUp(near); err != nil {
-		t.Fatal(err)
-	}
-	if err := configureInside(made, world, netip.MustParseAddr("198.51.100.1"), 24); err != nil {
-		t.Fatal(err)
-	}
-	// Without a route back, only what comes from the machine's own address is answered.
-	handle, err := netlink.NewHandleAt(made)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer handle.Close()
-	if err := handle.RouteDel(&netlink.Route{Gw: net.ParseIP("198.51.100.1")}); err != nil {
-		t.Fatal(err)
-	}
-	var listener net.Listener
-	in(t, name, func() (err error) {
-		listener, err = net.Listen("tcp4", world.String()+":0")
-		return err
-	})
-	t.Cleanup(func() { listener.Close() })
-	return listener
 }
 
 func TestLeasesAreDistinctAndGoWhenReleased(t *testing.T) {

@@ -120,6 +120,43 @@ func New(cfg Config, log *slog.Logger) (*Pool, error) {
 // Subnet is the containers'.
 func (p *Pool) Subnet() netip.Prefix { return p.subnet }
 
+// Check fails when this pool cannot have leased the namespace of that name with that
+// address: the names of both come back to it from outside.
+func (p *Pool) Check(name, ip string) error {
+	addr, err := addressNamed(p.bridge.Attrs().Name, name, ip)
+	if err != nil {
+		return err
+	}
+	if !p.subnet.Contains(addr) || addr == p.gateway || addr == p.subnet.Addr() {
+		return fmt.Errorf("%s is no container's address in %s", addr, p.subnet)
+	}
+	return nil
+}
+
+// Check is Pool.Check where there is no pool any more: it knows the owner's names, and
+// of the subnet only where all pools' are.
+func Check(owner, name, ip string) error {
+	addr, err := addressNamed(BridgeName(bridgePrefix, owner), name, ip)
+	if err != nil {
+		return err
+	}
+	if b := addr.As4(); b[0] != subnetsFirst || b[1] < subnetsSecond || b[1] >= subnetsSecond+subnetsSeconds {
+		return fmt.Errorf("%s is no container's address", addr)
+	}
+	return nil
+}
+
+func addressNamed(bridge, name, ip string) (netip.Addr, error) {
+	addr, err := netip.ParseAddr(ip)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	if !addr.Is4() || name != bridge+"-"+addr.String() {
+		return netip.Addr{}, fmt.Errorf("no namespace of %s with the address %s is named %q", bridge, addr, name)
+	}
+	return addr, nil
+}
+
 // adopt counts what an earlier process left as leased long ago: Retain destroys
 // what no container needs.
 func (p *Pool) adopt() error {

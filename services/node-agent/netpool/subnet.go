@@ -14,6 +14,9 @@ import (
 // subnetBits sizes one agent's subnet: 4093 containers.
 const subnetBits = 20
 
+// Subnets are within 10.90.0.0 to 10.99.255.255.
+const subnetsFirst, subnetsSecond, subnetsSeconds = 10, 90, 10
+
 // BridgeName derives a network interface's name (at most 15 characters) from who
 // owns it, so that agents on one machine have different ones.
 func BridgeName(prefix, owner string) string {
@@ -47,11 +50,11 @@ func FreeSubnet(bridge, owner string) (netip.Prefix, error) {
 		}
 	}
 	sum := sha256.Sum256([]byte(owner))
-	const second, each = 10, 1 << (subnetBits - 16)
+	const each = 1 << (subnetBits - 16)
 	start := binary.BigEndian.Uint32(sum[:4])
-	for i := range uint32(second * each) {
-		n := (start + i) % (second * each)
-		candidate := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(90 + n/each), byte(n % each << (24 - subnetBits)), 0}), subnetBits)
+	for i := range uint32(subnetsSeconds * each) {
+		n := (start + i) % (subnetsSeconds * each)
+		candidate := netip.PrefixFrom(netip.AddrFrom4([4]byte{subnetsFirst, byte(subnetsSecond + n/each), byte(n % each << (24 - subnetBits)), 0}), subnetBits)
 		if !overlapsAny(candidate, used) {
 			return candidate, nil
 		}

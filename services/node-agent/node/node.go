@@ -40,6 +40,8 @@ type Config struct {
 	// NamespacePool is how many network namespaces are kept ready; negative turns the
 	// pool off, and containers join a bridge that Podman manages.
 	NamespacePool int `koanf:"namespace-pool" default:"8" usage:"network namespaces kept ready; -1 uses Podman's bridge"`
+	// PruneImagesAfter is how long an image stays that the agent fetched and nothing needs.
+	PruneImagesAfter time.Duration `koanf:"prune-images-after" default:"30m" usage:"how long an image stays that nothing needs any more, 10s or longer"`
 }
 
 // Validate names the first setting at fault and fills in the node id.
@@ -58,6 +60,8 @@ func (c *Config) Validate() error {
 		return errors.New("--data-dir is required")
 	case c.MemoryMB < 0 || c.CPUMillicores < 0:
 		return errors.New("--memory-mb and --cpu-millicores must not be negative")
+	case c.PruneImagesAfter < nodeagent.MinPruneAfter:
+		return fmt.Errorf("--prune-images-after %v: use %v or longer, e.g. 30m", c.PruneImagesAfter, nodeagent.MinPruneAfter)
 	}
 	return nil
 }
@@ -117,7 +121,7 @@ func Open(ctx context.Context, cfg Config, deps Deps) (*Node, error) {
 	}
 	n.Service, err = nodeagent.New(nodeagent.Config{
 		NodeID: cfg.NodeID, DataDir: cfg.DataDir, Version: deps.Version,
-		MemoryMB: uint32(cfg.MemoryMB), CPUMillicores: uint32(cfg.CPUMillicores),
+		MemoryMB: uint32(cfg.MemoryMB), CPUMillicores: uint32(cfg.CPUMillicores), PruneAfter: cfg.PruneImagesAfter,
 	}, nodeagent.Deps{
 		Runtime: n.podman, Desired: desired, Nodes: nodes, Facts: deps.Facts, Secrets: natssecrets.New(deps.NATS),
 		Log: deps.Log, Metrics: deps.Metrics, Tracer: deps.Tracer,

@@ -24,6 +24,7 @@ import (
 	"github.com/slipway-paas/slipway/libs/natsconn"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/libs/view"
+	nodeagent "github.com/slipway-paas/slipway/services/node-agent"
 	"github.com/slipway-paas/slipway/services/node-agent/runtime/runtimetest/testimage"
 )
 
@@ -82,6 +83,7 @@ func newPlatform(t *testing.T) *platform {
 	p.follow(jetstream.New(js, p.log))
 	p.config = Config{
 		NodeID: "n1", PlatformID: "test", DataDir: filepath.Join(dir, "agent"), NamespacePool: 3,
+		PruneImagesAfter:   nodeagent.MinPruneAfter,
 		InsecureRegistries: []string{p.registry.Host},
 	}
 	t.Cleanup(func() {
@@ -215,21 +217,30 @@ func (p *platform) agent() (n *Node, stop func()) {
 	return n, stop
 }
 
+func instanceOf(id, image string) *nodev1.DesiredInstance {
+	return &nodev1.DesiredInstance{
+		OrgId: "acme", DeploymentId: "shop", ReleaseId: "r1", InstanceId: id, NodeId: "n1", ContainerName: "shop-" + id,
+		Image: image, Port: 3000, MemoryLimitMb: 64, CpuLimitMillicores: 500, HasEnv: true,
+		DesiredState: nodev1.DesiredState_DESIRED_STATE_RUNNING,
+		Deadlines:    &deploymentv1.Deadlines{Drain: durationpb.New(100 * time.Millisecond), Grace: durationpb.New(5 * time.Second)},
+	}
+}
+
+func (p *platform) put(wish *nodev1.DesiredInstance) {
+	p.t.Helper()
+	if _, err := p.desired.Put(p.t.Context(), subjects.DesiredKey("n1", wish.GetInstanceId()), wish); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
 func TestANodeRunsWhatThePlatformWants(t *testing.T) {
 	t.Parallel()
 	p := newPlatform(t)
 	ref, _ := p.registry.Push(t, "acme/shop", "v1", "one")
-	wish := &nodev1.DesiredInstance{
-		OrgId: "acme", DeploymentId: "shop", ReleaseId: "r1", InstanceId: "i1", NodeId: "n1", ContainerName: "shop-1",
-		Image: ref, Port: 3000, MemoryLimitMb: 64, CpuLimitMillicores: 500, HasEnv: true,
-		DesiredState: nodev1.DesiredState_DESIRED_STATE_RUNNING,
-		Deadlines:    &deploymentv1.Deadlines{Drain: durationpb.New(100 * time.Millisecond), Grace: durationpb.New(5 * time.Second)},
-	}
+	wish := instanceOf("i1", ref)
 	put := func() {
 		t.Helper()
-		if _, err := p.desired.Put(t.Context(), subjects.DesiredKey("n1", "i1"), wish); err != nil {
-			t.Fatal(err)
-		}
+		p.put(wish)
 	}
 
 	put()

@@ -15,8 +15,11 @@ import (
 // Every method may be called from many goroutines. Errors that are not one of the
 // package's own mean "could not be done now": trying again may help.
 type Runtime interface {
-	// Info describes the machine. It doubles as the check that the runtime answers.
+	// Info describes the machine. It may look at every container there is.
 	Info(ctx context.Context) (Info, error)
+
+	// Ping says whether the runtime answers, at little cost.
+	Ping(ctx context.Context) error
 
 	// List returns the owner's containers in any state, in no particular order.
 	List(ctx context.Context) ([]Container, error)
@@ -48,9 +51,8 @@ type Runtime interface {
 	// namespace), killing it first if it runs. Removing what is gone is no error.
 	Remove(ctx context.Context, id string) error
 
-	// Tail returns at most the last n lines of output, both streams in the order
-	// they came, oldest first, of together at most maxBytes.
-	Tail(ctx context.Context, id string, n, maxBytes int) ([]string, error)
+	// Tail returns the end of what the container wrote, at most maxBytes of it.
+	Tail(ctx context.Context, id string, maxBytes int) (Output, error)
 
 	// Events reports what happens to the owner's containers from now on. The channel
 	// is closed when ctx ends or the stream breaks; the caller then asks anew and
@@ -114,6 +116,24 @@ type Started struct {
 	Address string
 	// StartedAt may be a little later than what Inspect says.
 	StartedAt time.Time
+}
+
+// Output is the end of what a container wrote.
+type Output struct {
+	// Text is as it was written, control characters and all. Its lines are those of
+	// both streams in the order they ended; one without a line end has one here too,
+	// so that what the other stream wrote next is not part of it.
+	Text string
+	// Cut is true when there was more before, so that Text may begin inside of a line.
+	Cut bool
+}
+
+// End is text's last part, of at most maxBytes.
+func End(text string, maxBytes int) Output {
+	if len(text) <= maxBytes {
+		return Output{Text: text}
+	}
+	return Output{Text: text[len(text)-maxBytes:], Cut: true}
 }
 
 // State is what a container is doing.

@@ -21,11 +21,11 @@ const idleTimeout = "1500ms"
 // process: what changes with routes is in the table.
 func caddyConfig(c Config, tracing bool) ([]byte, error) {
 	servers := object{
-		"http":    server(c.HTTP, false, appRoutes(tracing)),
+		"http":    c.server(c.HTTP, false, appRoutes(tracing)),
 		"metrics": metricsServer(c.Metrics),
 	}
 	if c.HTTPS != "" {
-		servers["https"] = server(c.HTTPS, true, appRoutes(tracing))
+		servers["https"] = c.server(c.HTTPS, true, appRoutes(tracing))
 	}
 	config, err := json.Marshal(object{
 		"admin":   object{"disabled": true, "config": object{"persist": false}},
@@ -46,7 +46,11 @@ func caddyConfig(c Config, tracing bool) ([]byte, error) {
 			},
 			"tls": object{"automation": object{
 				"on_demand": object{"permission": object{"module": module.Permission}},
-				"policies":  []object{{"on_demand": true, "issuers": []object{{"module": "internal"}}}},
+				"policies": []object{{
+					"on_demand":       true,
+					"issuers":         []object{{"module": "internal"}},
+					"get_certificate": []object{{"via": module.UnknownHosts}},
+				}},
 			}},
 			"pki": object{"certificate_authorities": object{"local": object{
 				"name": "Slipway Local Authority", "install_trust": false,
@@ -59,7 +63,7 @@ func caddyConfig(c Config, tracing bool) ([]byte, error) {
 	return config, nil
 }
 
-func server(listen string, tls bool, routes []object) object {
+func (c Config) server(listen string, tls bool, routes []object) object {
 	s := object{
 		"listen":              []string{listen},
 		"protocols":           []string{"h1"},
@@ -71,6 +75,12 @@ func server(listen string, tls bool, routes []object) object {
 		"automatic_https": object{"disable": true},
 		"routes":          routes,
 		"errors":          object{"routes": []object{{"handle": []object{answerRequestID(), {"handler": module.HandlerErrors}}}}},
+	}
+	if len(c.TrustedProxies) > 0 {
+		s["trusted_proxies"] = object{"source": "static", "ranges": c.TrustedProxies}
+		// The client is the last address that no trusted proxy has: what stands before
+		// it the client wrote.
+		s["trusted_proxies_strict"] = 1
 	}
 	if tls {
 		s["protocols"] = []string{"h1", "h2"}
@@ -87,6 +97,7 @@ func appRoutes(tracing bool) []object {
 	}
 	chain = append(chain,
 		answerRequestID(),
+		object{"handler": module.HandlerHop},
 		object{"handler": module.HandlerRoute},
 		reverseProxy(),
 	)
@@ -106,6 +117,9 @@ func reverseProxy() object {
 	return object{
 		"handler":           "reverse_proxy",
 		"dynamic_upstreams": object{"source": module.Upstreams},
+		// Here and not before: a client could have it taken away by naming it in
+		// Connection.
+		"headers": object{"request": object{"set": object{"X-Real-Ip": []string{"{http.vars.client_ip}"}}}},
 		"load_balancing": object{
 			"selection_policy": object{"policy": "least_conn"},
 			// Caddy repeats any request that found no connection, and after that only

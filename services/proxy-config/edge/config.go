@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -14,15 +15,16 @@ import (
 
 // Config is what slipway-edge is told: flags, SLIPWAY_… variables or YAML.
 type Config struct {
-	NATS      string        `koanf:"nats" default:"nats://127.0.0.1:4222" usage:"NATS server the routes come from, nats://host:port"`
-	NATSCreds string        `koanf:"nats-creds" usage:"file with the edge's NATS key (nkey seed)"`
-	HTTP      string        `koanf:"http" default:":8000" usage:"host:port for HTTP"`
-	HTTPS     string        `koanf:"https" default:":8443" usage:"host:port for HTTPS; empty serves none"`
-	DataDir   string        `koanf:"data-dir" default:".slipway/edge" usage:"directory for certificates and the copy of the route table"`
-	Metrics   string        `koanf:"metrics" default:"127.0.0.1:9464" usage:"loopback host:port for /metrics and /ready"`
-	EdgeID    string        `koanf:"edge-id" usage:"name of this edge, unique among edges; made at start when empty"`
-	LogLevel  string        `koanf:"log-level" default:"info" usage:"debug, info, warn or error"`
-	Grace     time.Duration `koanf:"grace" default:"10s" usage:"how long requests may take to finish after SIGTERM"`
+	NATS           string        `koanf:"nats" default:"nats://127.0.0.1:4222" usage:"NATS server the routes come from, nats://host:port"`
+	NATSCreds      string        `koanf:"nats-creds" usage:"file with the edge's NATS key (nkey seed)"`
+	HTTP           string        `koanf:"http" default:":8000" usage:"host:port for HTTP"`
+	HTTPS          string        `koanf:"https" default:":8443" usage:"host:port for HTTPS; empty serves none"`
+	DataDir        string        `koanf:"data-dir" default:".slipway/edge" usage:"directory for certificates and the copy of the route table"`
+	Metrics        string        `koanf:"metrics" default:"127.0.0.1:9464" usage:"loopback host:port for /metrics and /ready"`
+	EdgeID         string        `koanf:"edge-id" usage:"name of this edge, unique among edges; made at start when empty"`
+	TrustedProxies []string      `koanf:"trusted-proxies" usage:"address ranges (CIDR) of proxies in front, whose X-Forwarded-For is believed"`
+	LogLevel       string        `koanf:"log-level" default:"info" usage:"debug, info, warn or error"`
+	Grace          time.Duration `koanf:"grace" default:"10s" usage:"how long requests may take to finish after SIGTERM"`
 }
 
 // Validate says what to correct, all of it.
@@ -49,6 +51,11 @@ func (c Config) Validate() error {
 	}
 	if c.EdgeID != "" && !subjects.ValidToken(c.EdgeID) {
 		errs = append(errs, fmt.Errorf("--edge-id: %q may hold letters, digits, hyphens and underscores only", c.EdgeID))
+	}
+	for _, r := range c.TrustedProxies {
+		if _, err := netip.ParsePrefix(r); err != nil {
+			errs = append(errs, fmt.Errorf("--trusted-proxies: %q is no address range, e.g. 10.0.0.0/8", r))
+		}
 	}
 	switch strings.ToLower(c.LogLevel) {
 	case "debug", "info", "warn", "error":

@@ -8,11 +8,11 @@ import (
 
 func TestAWrongSettingIsRefusedWithAllReasons(t *testing.T) {
 	t.Parallel()
-	err := Config{HTTP: "8000", HTTPS: "x", Metrics: "0.0.0.0:9464", EdgeID: "a.b", LogLevel: "loud", Grace: -time.Second}.Validate()
+	err := Config{HTTP: "8000", HTTPS: "x", Metrics: "0.0.0.0:9464", EdgeID: "a.b", LogLevel: "loud", TrustedProxies: []string{"me"}, Grace: -time.Second}.Validate()
 	if err == nil {
 		t.Fatal("accepted")
 	}
-	for _, flag := range []string{"--http:", "--https:", "--metrics:", "--edge-id:", "--log-level:", "--grace:", "--nats:", "--data-dir:"} {
+	for _, flag := range []string{"--http:", "--https:", "--metrics:", "--edge-id:", "--log-level:", "--grace:", "--trusted-proxies:", "--nats:", "--data-dir:"} {
 		if !strings.Contains(err.Error(), flag) {
 			t.Errorf("nothing is said of %s in: %v", flag, err)
 		}

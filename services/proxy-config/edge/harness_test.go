@@ -281,7 +281,11 @@ func (e *edgeProcess) get(host string, header ...string) answer {
 
 // dialTLS shakes hands as a client that asks for the host.
 func (e *edgeProcess) dialTLS(host string) (*tls.Conn, error) {
-	return tls.Dial("tcp", e.https, &tls.Config{ServerName: host, InsecureSkipVerify: true, NextProtos: []string{"h2", "http/1.1"}})
+	return e.dialTLSAs(host, "h2", "http/1.1")
+}
+
+func (e *edgeProcess) dialTLSAs(host string, protocols ...string) (*tls.Conn, error) {
+	return tls.Dial("tcp", e.https, &tls.Config{ServerName: host, InsecureSkipVerify: true, NextProtos: protocols})
 }
 
 // app is an instance that answers with its name.

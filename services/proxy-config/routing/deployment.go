@@ -23,9 +23,12 @@ const (
 // must mean the same here and in the scheduler's fold: an instance is known from
 // DeploymentScheduled on, and its attempt says whether a fact is stale.
 type deployment struct {
-	id, org     string
-	hosts       []string
-	phase       phase
+	id, org string
+	hosts   []string
+	phase   phase
+	// ended is true once its destroy has: until then a RouteBound may come that was
+	// recorded before the destroy was heard of.
+	ended       bool
 	namesHeld   bool
 	heldSince   uint64 // sequence of the event that took the names
 	live        string // release that serves; empty for none
@@ -89,7 +92,7 @@ func (d *deployment) evolve(rec eventstore.Recorded) {
 		d.namesHeld = false
 		d.end(phaseDestroyed, rec)
 	case *deploymentv1.DeploymentDestroyed:
-		d.namesHeld = false
+		d.namesHeld, d.ended = false, true
 		d.phase, d.live, d.next = phaseDestroyed, "", ""
 		d.retire(func(*instance) bool { return true })
 	case *deploymentv1.InstancesRescheduled:
@@ -231,7 +234,7 @@ func (d *deployment) state(healthy int) routingv1.RouteState {
 }
 
 // over reports whether nothing will ever be wanted of the deployment again.
-func (d *deployment) over() bool { return d.phase == phaseDestroyed && !d.bound.routed }
+func (d *deployment) over() bool { return d.ended && !d.bound.routed }
 
 func names(host, custom string) []string {
 	hosts := []string{subjects.HostKey(host)}

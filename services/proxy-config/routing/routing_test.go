@@ -202,3 +202,15 @@ func TestEveryEventOfTheSchemaIsFoldedOrKnownToSayNothingOfRoutes(t *testing.T) 
 		}
 	}
 }
+
+func TestARouteThatIsSaidToBeBoundOnlyAfterTheDestroyIsSaidToBeGone(t *testing.T) {
+	t.Parallel()
+	s := given(t, requested(), scheduled("r1", "i1"), started("r1", "i1", 1), healthy("r1", "i1", 1))
+	late, _ := s.fold.Due("d1")
+	s.when(&deploymentv1.DestroyRequested{}).routed(host, "none").due("nothing").
+		when(late.Payload(s.last)).routed(host, "none").due("removed [shop.apps.test]").
+		recorded().when(&deploymentv1.DeploymentDestroyed{}).due("nothing")
+	if known := s.fold.Deployments(); len(known) != 0 {
+		t.Errorf("the fold remembers %v", known)
+	}
+}

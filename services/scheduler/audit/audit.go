@@ -50,8 +50,12 @@ func EntryID(deploymentID, key string) string {
 	return uuid.NewSHA1(uuid.NameSpaceURL, []byte("slipway:audit:"+deploymentID+":"+key)).String()
 }
 
-// Fold says what the event changes in the audit log, given the state before it.
+// Fold says what the event changes in the audit log, given the state before it:
+// nothing, when that folds it into nothing either.
 func Fold(before deployment.State, rec eventstore.Recorded) []Change {
+	if _, first := rec.Payload.(*deploymentv1.DeploymentRequested); first == before.Exists() {
+		return nil
+	}
 	open := func(key, action, by string) Change {
 		return Change{Key: key, New: true, Action: action, InitiatedBy: by, At: rec.Time, Status: Started}
 	}
@@ -117,7 +121,7 @@ func rollout(s deployment.State, release string, at time.Time) (Change, bool) {
 	return Change{Key: rolloutKey(r.Release), New: true, Action: Deploy, At: at, Status: Started}, true
 }
 
-func rolloutKey(r *deploymentv1.Release) string { return "rollout/" + r.Id }
+func rolloutKey(r *deploymentv1.Release) string { return "rollout/" + r.GetId() }
 
 func key(prefix string, rec eventstore.Recorded) string {
 	return prefix + "/" + rec.Time.UTC().Format(time.RFC3339Nano)

@@ -64,7 +64,7 @@ func advanceIntent(s State, nodes Nodes, now time.Time) Step {
 		}
 	}
 	reason := ""
-	switch deadline := s.IntentAt.Add(s.Latest.Deadlines.Stop.AsDuration()); {
+	switch deadline := s.IntentAt.Add(s.Latest.GetDeadlines().GetStop().AsDuration()); {
 	case left == 0 && !s.Routed:
 	case left == lost && !s.Routed:
 		reason = "Its node is lost; what is left there is removed when it returns."
@@ -80,13 +80,13 @@ func advanceIntent(s State, nodes Nodes, now time.Time) Step {
 }
 
 func advanceRollout(s State, r *Release, nodes Nodes, now time.Time) Step {
-	d := r.Deadlines
+	d := r.GetDeadlines()
 	lost := !r.ScheduledAt.IsZero() && s.allLost(r, nodes)
 	switch {
 	case s.serves(r) && !lost:
 		return Step{Command: MarkRunning{ReleaseID: r.Id}}
 	case r.ScheduledAt.IsZero():
-		deadline := r.RequestedAt.Add(d.Placement.AsDuration())
+		deadline := r.RequestedAt.Add(d.GetPlacement().AsDuration())
 		if now.Before(deadline) {
 			return Step{NeedsPlacement: true, Wake: deadline}
 		}
@@ -94,7 +94,7 @@ func advanceRollout(s State, r *Release, nodes Nodes, now time.Time) Step {
 	case r.Failure != nil && r.Failure.Final && !s.anyHealthy(r):
 		return fail(r, *r.Failure)
 	case r.FirstStartedAt.IsZero():
-		deadline := earliest(r.ScheduledAt.Add(d.Start.AsDuration()), r.latest())
+		deadline := earliest(r.ScheduledAt.Add(d.GetStart().AsDuration()), r.latest())
 		switch {
 		case now.Before(deadline):
 			return Step{Wake: deadline}
@@ -102,9 +102,9 @@ func advanceRollout(s State, r *Release, nodes Nodes, now time.Time) Step {
 			return fail(r, nodeLost())
 		}
 		return fail(r, orElse(r.Failure, Failure{Code: CodeStartTimeout,
-			Reason: fmt.Sprintf("The container was not started within %s: its node does not answer, or the pull takes too long.", d.Start.AsDuration())}))
+			Reason: fmt.Sprintf("The container was not started within %s: its node does not answer, or the pull takes too long.", d.GetStart().AsDuration())}))
 	default:
-		deadline := earliest(r.FirstStartedAt.Add(d.Healthy.AsDuration()), r.latest())
+		deadline := earliest(r.FirstStartedAt.Add(d.GetHealthy().AsDuration()), r.latest())
 		switch {
 		case now.Before(deadline):
 			return Step{Wake: deadline}
@@ -120,7 +120,7 @@ func nodeLost() Failure {
 }
 
 func fail(r *Release, f Failure) Step {
-	return Step{Command: FailRelease{ReleaseID: r.Id, Failure: f}}
+	return Step{Command: FailRelease{ReleaseID: r.GetId(), Failure: f}}
 }
 
 func orElse(f *Failure, otherwise Failure) Failure {
@@ -135,10 +135,10 @@ func neverHealthy(s State, r *Release) Failure {
 	if s.anyHealthy(r) {
 		return Failure{Code: CodeHealthTimeout, Reason: "The app is healthy, but no edge acknowledged its route in time."}
 	}
-	within := r.Deadlines.Healthy.AsDuration()
+	within := r.GetDeadlines().GetHealthy().AsDuration()
 	f := Failure{Code: CodeHealthTimeout, Reason: fmt.Sprintf(
 		"The app did not become healthy within %s: nothing answered GET %s with a status below 500 on port %d. Does it listen on 0.0.0.0 and the port in $PORT?",
-		within, healthPath(r.Release), r.Port)}
+		within, healthPath(r.Release), r.GetPort())}
 	if r.Failure != nil {
 		if r.Failure.Code == CodeCrashed {
 			return *r.Failure

@@ -91,12 +91,16 @@ func (MarkDestroyed) command() {}
 // nothing to do. A command that the state forbids is a *problem.Error of code
 // invalid_state.
 func Decide(s State, c Command, _ time.Time) (proto.Message, error) {
-	switch c := c.(type) {
-	case Create:
+	if create, first := c.(Create); first {
 		if s.Exists() {
 			return nil, problem.Conflict("There is a deployment with this id already.")
 		}
-		return c.Event, nil
+		return create.Event, nil
+	}
+	if !s.Exists() {
+		return nil, problem.NotFound("Deployment not found: there is none with this id.")
+	}
+	switch c := c.(type) {
 	case Restart:
 		return decideRestart(s, c)
 	case Stop:

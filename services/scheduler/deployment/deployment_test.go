@@ -161,6 +161,9 @@ func TestARestartKeepsTheOldInstanceUntilTheNewOneIsBound(t *testing.T) {
 	if desired["n1.i1"].DesiredState != nodev1.DesiredState_DESIRED_STATE_DRAINING || desired["n1.i2"].DesiredState != nodev1.DesiredState_DESIRED_STATE_RUNNING {
 		t.Fatalf("desired after the swap: %v", desired)
 	}
+	if d := desired["n1.i2"]; d.LastAttempt != 1 || d.LastContainerId != s.state.Instances["i2"].ContainerID || d.LastContainerId == "" {
+		t.Fatalf("the node is told of the start in the log as %d %q", d.LastAttempt, d.LastContainerId)
+	}
 	s.and(removed("r1", "i1"))
 	if d := deployment.Desired(s.state); len(d) != 1 {
 		t.Fatalf("desired after the old one went: %v", d)

@@ -15,10 +15,14 @@ import (
 )
 
 // Evolve folds one event into the state. Facts about releases or instances that
-// are gone, or of an attempt that is over, change nothing but the sequence.
+// are gone, or of an attempt that is over, change nothing but the sequence; neither
+// does what is said of a deployment that nobody asked for, or asking for it twice.
 func Evolve(s State, rec eventstore.Recorded) State {
 	s = s.clone()
 	s.Sequence = rec.Sequence
+	if _, first := rec.Payload.(*deploymentv1.DeploymentRequested); first == s.Exists() {
+		return s
+	}
 	at := rec.Time
 	switch e := rec.Payload.(type) {
 	case *deploymentv1.DeploymentRequested:
@@ -32,8 +36,7 @@ func Evolve(s State, rec eventstore.Recorded) State {
 	case *deploymentv1.ReleaseFailed:
 		s.releaseFailed(e, at)
 	case *deploymentv1.RestartRequested:
-		s.Next = &Release{Release: e.Release, RequestedAt: at}
-		s.Latest = e.Release
+		s.rollOut(e.Release, at)
 		s.Status, s.Reason, s.NamesHeld = Deploying, "", true
 		s.StoppedAt = time.Time{}
 		s.TraceParent = rec.TraceParent
@@ -94,9 +97,17 @@ func (s *State) requested(e *deploymentv1.DeploymentRequested, rec eventstore.Re
 	s.ID, s.Org, s.Operator, s.App = e.DeploymentId, e.OrgId, e.OperatorId, e.AppId
 	s.Tier, s.Subdomain, s.Host, s.CustomDomain = e.Tier, e.Subdomain, e.Host, e.CustomDomain
 	s.Status, s.InsertedAt, s.NamesHeld = Pending, rec.Time, true
-	s.Next = &Release{Release: e.Release, RequestedAt: rec.Time}
-	s.Latest = e.Release
+	s.rollOut(e.Release, rec.Time)
 	s.TraceParent = rec.TraceParent
+}
+
+// rollOut begins a rollout. An event that names no release begins one of nothing,
+// whose deadlines are over at once.
+func (s *State) rollOut(r *deploymentv1.Release, at time.Time) {
+	if r == nil {
+		r = &deploymentv1.Release{}
+	}
+	s.Next, s.Latest = &Release{Release: r, RequestedAt: at}, r
 }
 
 func (s *State) scheduled(e *deploymentv1.DeploymentScheduled, at time.Time) {

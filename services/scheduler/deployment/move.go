@@ -98,7 +98,7 @@ func drainMove(s State, r *Release, nodes Nodes) *Move {
 func stuckMove(s State, r *Release, now time.Time) (*Move, time.Time) {
 	m := &Move{ReleaseID: r.Id, Patient: true}
 	var wake time.Time
-	within := r.Deadlines.Start.AsDuration() + r.Deadlines.Healthy.AsDuration()
+	within := r.GetDeadlines().GetStart().AsDuration() + r.GetDeadlines().GetHealthy().AsDuration()
 	for _, i := range s.of(r) {
 		if !i.Moved || i.EverHealthy || i.Leaving {
 			continue
@@ -272,8 +272,8 @@ func (r *Release) has(instance string) bool { return slices.Contains(r.InstanceI
 
 // latest is when the rollout ends at the latest, however often nodes are lost.
 func (r *Release) latest() time.Time {
-	d := r.Deadlines
-	return r.RequestedAt.Add(d.Placement.AsDuration() + d.Start.AsDuration() + d.Healthy.AsDuration())
+	d := r.GetDeadlines()
+	return r.RequestedAt.Add(d.GetPlacement().AsDuration() + d.GetStart().AsDuration() + d.GetHealthy().AsDuration())
 }
 
 // allLost reports whether none of the release's instances is on a node that is there.

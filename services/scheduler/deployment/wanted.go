@@ -19,14 +19,14 @@ func Desired(s State) map[string]*nodev1.DesiredInstance {
 		d := &nodev1.DesiredInstance{
 			OrgId: s.Org, DeploymentId: s.ID, ReleaseId: i.ReleaseID, InstanceId: i.ID,
 			NodeId: i.Node, ContainerName: i.Name,
-			MemoryLimitMb: s.Tier.MemoryLimitMb, CpuLimitMillicores: s.Tier.CpuLimitMillicores,
-			Deadlines: s.Latest.Deadlines, DesiredState: nodev1.DesiredState_DESIRED_STATE_RUNNING,
-			TraceParent: s.TraceParent, LastAttempt: i.Attempt,
+			MemoryLimitMb: s.Tier.GetMemoryLimitMb(), CpuLimitMillicores: s.Tier.GetCpuLimitMillicores(),
+			Deadlines: s.Latest.GetDeadlines(), DesiredState: nodev1.DesiredState_DESIRED_STATE_RUNNING,
+			TraceParent: s.TraceParent, LastAttempt: i.Attempt, LastContainerId: i.ContainerID,
 		}
 		if r := s.release(i.ReleaseID); r != nil {
-			d.Image, d.Port = r.Image, r.Port
+			d.Image, d.Port = r.GetImage(), r.GetPort()
 			d.HasEnv = len(r.GetEnv().GetNames()) > 0
-			d.Deadlines = r.Deadlines
+			d.Deadlines = r.GetDeadlines()
 			if i.Moved {
 				// The tag may mean another image by now.
 				d.Digest = r.Digest
@@ -58,7 +58,7 @@ func Targets(s State) map[string]*healthv1.Target {
 		out[subjects.InstanceKey(s.Org, s.ID, i.ID)] = &healthv1.Target{
 			OrgId: s.Org, DeploymentId: s.ID, ReleaseId: i.ReleaseID, InstanceId: i.ID,
 			ContainerId: i.ContainerID, Attempt: i.Attempt, Address: i.Address,
-			HealthCheck: r.HealthCheck, Host: s.Host, Healthy: i.Healthy, TraceParent: s.TraceParent,
+			HealthCheck: r.GetHealthCheck(), Host: s.Host, Healthy: i.Healthy, TraceParent: s.TraceParent,
 		}
 	}
 	return out
@@ -75,8 +75,8 @@ func Env(s State, node, instance string) *deploymentv1.SealedEnv {
 	if r == nil {
 		return nil
 	}
-	if r.Env == nil {
+	if r.GetEnv() == nil {
 		return &deploymentv1.SealedEnv{}
 	}
-	return r.Env
+	return r.GetEnv()
 }

@@ -110,9 +110,12 @@ type DesiredInstance struct {
 	Digest string `protobuf:"bytes,17,opt,name=digest,proto3" json:"digest,omitempty"`
 	// last_attempt is that of the newest start in the log: an agent that has lost its
 	// memory of the instance goes on counting from there.
-	LastAttempt   uint32 `protobuf:"varint,18,opt,name=last_attempt,json=lastAttempt,proto3" json:"last_attempt,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	LastAttempt uint32 `protobuf:"varint,18,opt,name=last_attempt,json=lastAttempt,proto3" json:"last_attempt,omitempty"`
+	// last_container_id is the container whose start is in the log: an agent that meets
+	// it again, after a restart of its own, does not say once more that it has started.
+	LastContainerId string `protobuf:"bytes,19,opt,name=last_container_id,json=lastContainerId,proto3" json:"last_container_id,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *DesiredInstance) Reset() {
@@ -271,6 +274,13 @@ func (x *DesiredInstance) GetLastAttempt() uint32 {
 	return 0
 }
 
+func (x *DesiredInstance) GetLastContainerId() string {
+	if x != nil {
+		return x.LastContainerId
+	}
+	return ""
+}
+
 // Node is a node-agent's heartbeat. Memory in MB, CPU in millicores, of the
 // share of the machine that is for instances.
 type Node struct {
@@ -415,7 +425,7 @@ var File_slipway_node_v1_node_proto protoreflect.FileDescriptor
 
 const file_slipway_node_v1_node_proto_rawDesc = "" +
 	"\n" +
-	"\x1aslipway/node/v1/node.proto\x12\x0fslipway.node.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"slipway/deployment/v1/events.proto\"\x8b\x05\n" +
+	"\x1aslipway/node/v1/node.proto\x12\x0fslipway.node.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"slipway/deployment/v1/events.proto\"\xb7\x05\n" +
 	"\x0fDesiredInstance\x12\x15\n" +
 	"\x06org_id\x18\x01 \x01(\tR\x05orgId\x12#\n" +
 	"\rdeployment_id\x18\x02 \x01(\tR\fdeploymentId\x12\x1d\n" +
@@ -437,7 +447,8 @@ const file_slipway_node_v1_node_proto_rawDesc = "" +
 	"\bsequence\x18\x0f \x01(\x04R\bsequence\x12!\n" +
 	"\ftrace_parent\x18\x10 \x01(\tR\vtraceParent\x12\x16\n" +
 	"\x06digest\x18\x11 \x01(\tR\x06digest\x12!\n" +
-	"\flast_attempt\x18\x12 \x01(\rR\vlastAttempt\"\xc6\x01\n" +
+	"\flast_attempt\x18\x12 \x01(\rR\vlastAttempt\x12*\n" +
+	"\x11last_container_id\x18\x13 \x01(\tR\x0flastContainerId\"\xc6\x01\n" +
 	"\x04Node\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x1b\n" +

@@ -55,13 +55,15 @@ func probePlatform() (platform, error) {
 // first starts.
 //
 // Containers are not told the machine's address: they may not connect to it, and
-// Podman lists every network interface to find one.
+// Podman lists every network interface to find one. Nor are they told the names that
+// the machine's /etc/hosts has.
 func writeConf(dir string, p platform) (string, error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, `# Written by slipway-node-agent at each start.
 [containers]
 http_proxy = false
 host_containers_internal_ip = "none"
+base_hosts_file = "none"
 [engine]
 runtime = %q
 cgroup_manager = %q

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/containers/podman/v5/pkg/errorhandling"
 	"go.opentelemetry.io/otel/attribute"
 
+	"github.com/slipway-paas/slipway/services/node-agent/netpool"
 	"github.com/slipway-paas/slipway/services/node-agent/runtime"
 )
 
@@ -35,14 +37,18 @@ func (p *Podman) List(ctx context.Context) (_ []runtime.Container, err error) {
 	list := make([]runtime.Container, 0, len(found))
 	ours := make(map[string]container, len(found))
 	for _, c := range found {
-		ours[c.ID] = containerOf(c.Labels)
+		ours[c.ID] = p.containerOf(ctx, c.ID, c.Labels)
 		name := ""
 		if len(c.Names) > 0 {
 			name = c.Names[0]
 		}
-		list = append(list, runtime.Container{
-			ID: c.ID, Name: name, ImageID: c.ImageID, State: stateOf(c.State), Labels: c.Labels,
-		})
+		state := stateOf(c.State)
+		if state == runtime.StateRunning && !runs(c.Pid, time.Unix(c.StartedAt, 0)) {
+			if now, err := p.inspect(ctx, c.ID); err == nil {
+				state = now.State
+			}
+		}
+		list = append(list, runtime.Container{ID: c.ID, Name: name, ImageID: c.ImageID, State: state, Labels: c.Labels})
 	}
 	p.remember(ours, before)
 	return list, nil
@@ -68,24 +74,44 @@ func (p *Podman) remember(ours map[string]container, before time.Time) {
 // mustBeOurs fails with ErrNotFound for a container that is gone or another owner's.
 func (p *Podman) mustBeOurs(ctx context.Context, id string) error {
 	p.mu.Lock()
-	_, known := p.ours[id]
+	_, ours := p.ours[id]
 	p.mu.Unlock()
-	if known {
+	if ours {
 		return nil
 	}
 	c, err := p.inspect(ctx, id)
 	if err != nil {
 		return err
 	}
+	known := p.containerOf(ctx, c.ID, c.Labels)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.ours[c.ID] = containerOf(c.Labels)
+	p.ours[c.ID] = known
 	return nil
 }
 
-// containerOf reads what Create wrote into the labels.
-func containerOf(labels map[string]string) container {
-	return container{namespace: labels[labelNamespace], address: address(labels[labelIP], labels[labelPort])}
+// containerOf reads what Create wrote into the labels. Those that it cannot have written
+// are ignored: traffic would go to whatever address somebody put there, and a namespace
+// that is not the pool's would be let go.
+func (p *Podman) containerOf(ctx context.Context, id string, labels map[string]string) container {
+	namespace, ip, port := labels[labelNamespace], labels[labelIP], labels[labelPort]
+	if namespace == "" && ip == "" {
+		return container{}
+	}
+	check := func() error { return netpool.Check(p.network, namespace, ip) }
+	if p.pool != nil {
+		check = func() error { return p.pool.Check(namespace, ip) }
+	}
+	if err := check(); err != nil {
+		p.log.WarnContext(ctx, "the labels that say where a container's network is are not ours and are ignored",
+			"container", id, "namespace", namespace, "ip", ip, "error", err)
+		return container{}
+	}
+	if !validPort(port) {
+		p.log.WarnContext(ctx, "the label with a container's port is not ours and is ignored", "container", id, "port", port)
+		port = ""
+	}
+	return container{namespace: namespace, address: address(ip, port)}
 }
 
 func stateOf(s string) runtime.State {
@@ -119,8 +145,19 @@ func (p *Podman) inspect(ctx context.Context, id string) (runtime.Container, err
 		State: stateOf(data.State.Status), ExitCode: int(data.State.ExitCode),
 		StartedAt: data.State.StartedAt, FinishedAt: data.State.FinishedAt, OOMKilled: data.State.OOMKilled,
 	}
+	if c.State == runtime.StateRunning && unreported(data.State, c.ID) {
+		killed, err := stillUnreported(ctx, c.ID)
+		if err != nil {
+			return runtime.Container{}, err
+		}
+		if !killed { // the end was reported meanwhile
+			return p.inspect(ctx, c.ID)
+		}
+		p.log.WarnContext(ctx, "a container and its monitor were killed, and Podman does not know", "container", c.ID)
+		c.State, c.ExitCode, c.FinishedAt = runtime.StateExited, exitKilled, time.Now()
+	}
 	if c.State == runtime.StateRunning {
-		c.Address = p.addressOf(data)
+		c.Address = p.addressOf(ctx, data)
 	}
 	if c.State == runtime.StateExited && !c.OOMKilled && c.ExitCode != 0 {
 		killed, err := kernelOOMKilled(c.ID, c.StartedAt)
@@ -132,11 +169,14 @@ func (p *Podman) inspect(ctx context.Context, id string) (runtime.Container, err
 	return c, nil
 }
 
-func (p *Podman) addressOf(data *define.InspectContainerData) string {
-	port := data.Config.Labels[labelPort]
-	if ip := data.Config.Labels[labelIP]; ip != "" {
-		return address(ip, port)
+// addressOf is where a running container is reached; empty when it is nowhere that we
+// have put it.
+func (p *Podman) addressOf(ctx context.Context, data *define.InspectContainerData) string {
+	labels := data.Config.Labels
+	if labels[labelNamespace] != "" || labels[labelIP] != "" {
+		return p.containerOf(ctx, data.ID, labels).address
 	}
+	port := labels[labelPort]
 	if data.NetworkSettings == nil {
 		return ""
 	}
@@ -146,10 +186,15 @@ func (p *Podman) addressOf(data *define.InspectContainerData) string {
 		}
 		return ""
 	}
-	if n := data.NetworkSettings.Networks[p.bridge]; n != nil {
+	if n := data.NetworkSettings.Networks[p.bridge]; n != nil && validPort(port) {
 		return address(n.IPAddress, port)
 	}
-	return address(data.NetworkSettings.IPAddress, port)
+	return ""
+}
+
+func validPort(text string) bool {
+	n, err := strconv.ParseUint(text, 10, 16)
+	return err == nil && n > 0
 }
 
 // Create implements runtime.Runtime.
@@ -176,8 +221,9 @@ func (p *Podman) Create(ctx context.Context, s runtime.Spec) (_ string, err erro
 		}
 		return "", err
 	}
+	known := p.containerOf(ctx, made.ID, generator.Labels)
 	p.mu.Lock()
-	p.ours[made.ID] = containerOf(generator.Labels)
+	p.ours[made.ID] = known
 	p.mu.Unlock()
 	return made.ID, nil
 }
@@ -244,7 +290,7 @@ func (p *Podman) Start(ctx context.Context, id string) (_ runtime.Started, err e
 	if err != nil {
 		return runtime.Started{}, notFound(err)
 	}
-	return runtime.Started{Address: p.addressOf(data), StartedAt: data.State.StartedAt}, nil
+	return runtime.Started{Address: p.addressOf(ctx, data), StartedAt: data.State.StartedAt}, nil
 }
 
 // Stop implements runtime.Runtime.
@@ -281,7 +327,12 @@ func (p *Podman) remove(ctx context.Context, id string) error {
 		return ignoreGone(err)
 	}
 	yes, now := true, uint(0)
-	_, err := containers.Remove(ctx, id, &containers.RemoveOptions{Force: &yes, Ignore: &yes, Volumes: &yes, Timeout: &now})
+	options := &containers.RemoveOptions{Force: &yes, Ignore: &yes, Volumes: &yes, Timeout: &now}
+	_, err := containers.Remove(ctx, id, options)
+	if err != nil && ctx.Err() == nil {
+		// Podman learns that a container was killed behind its back by failing to stop it.
+		_, err = containers.Remove(ctx, id, options)
+	}
 	if err != nil && !errors.Is(notFound(err), runtime.ErrNotFound) {
 		return err
 	}

@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	goruntime "runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -104,6 +106,13 @@ func TestAContainerMayDoLittle(t *testing.T) {
 	if resolv := page(t, a, "/resolv"); !strings.Contains(resolv, "nameserver") {
 		t.Errorf("resolv.conf = %q", resolv)
 	}
+	for line := range strings.Lines(page(t, a, "/hosts")) {
+		if names := strings.Fields(line); len(names) > 1 && slices.ContainsFunc(names[1:], func(name string) bool {
+			return name != "localhost" && name != "hardened" && !strings.HasPrefix(a.id, name)
+		}) {
+			t.Errorf("the container is told of the machine's names: %q", line)
+		}
+	}
 	for file, want := range m.limitFiles(t, a) {
 		text, err := os.ReadFile(file)
 		if err != nil {
@@ -113,6 +122,39 @@ func TestAContainerMayDoLittle(t *testing.T) {
 		if got := strings.TrimSpace(string(text)); got != want {
 			t.Errorf("%s = %s, want %s", file, got, want)
 		}
+	}
+}
+
+// A call of another ABI ends its thread; Podman's own profile would let the kernel
+// answer it.
+func TestAContainerHasTheNativeSystemCallsOnly(t *testing.T) {
+	t.Parallel()
+	if goruntime.GOARCH != "amd64" {
+		t.Logf("the calls tried are those of amd64, not of %s", goruntime.GOARCH)
+		return
+	}
+	m := newMachine(t, true)
+	a := m.start(t, m.image(t), "native", nil)
+	if got := page(t, a, "/syscall?number=39"); !strings.HasPrefix(got, "answered") {
+		t.Errorf("getpid: %s", got)
+	}
+	const x32 = 0x40000000
+	if got := page(t, a, fmt.Sprintf("/syscall?number=%d", x32+39)); got != "ended" {
+		t.Errorf("getpid of the x32 ABI: %s", got)
+	}
+}
+
+func TestASeccompProfileLosesOnlyForeignArchitectures(t *testing.T) {
+	t.Parallel()
+	got, err := nativeOnly([]byte(`{"defaultAction":"SCMP_ACT_ERRNO","defaultErrnoRet":38,
+		"archMap":[{"architecture":"SCMP_ARCH_X86_64","subArchitectures":["SCMP_ARCH_X86"]}],"syscalls":[{"names":["read"],"action":"SCMP_ACT_ALLOW"}]}`))
+	want := `{"archMap":[{"architecture":"SCMP_ARCH_X86_64"}],"defaultAction":"SCMP_ACT_ERRNO","defaultErrnoRet":38,` +
+		`"syscalls":[{"names":["read"],"action":"SCMP_ACT_ALLOW"}]}`
+	if err != nil || string(got) != want {
+		t.Errorf("nativeOnly = %s, %v", got, err)
+	}
+	if got, err := nativeOnly([]byte(`{"defaultAction":"SCMP_ACT_ERRNO","architectures":["SCMP_ARCH_X86_64"]}`)); got != nil || err != nil {
+		t.Errorf("a profile that names its architectures itself gave %s, %v", got, err)
 	}
 }
 

@@ -37,6 +37,8 @@ type Namespaces interface {
 	// Retain destroys every leased namespace of the pool that is not named and was
 	// leased before the given time.
 	Retain(names map[string]bool, before time.Time)
+	// Check fails when the pool cannot have leased that namespace with that address.
+	Check(name, ip string) error
 }
 
 // Config says where an agent's Podman lives.
@@ -77,6 +79,7 @@ type Podman struct {
 	tracer   trace.Tracer
 	pool     Namespaces
 	platform platform
+	seccomp  string // path of the containers' profile; empty for Podman's own
 	service  *service
 	registry *registry
 
@@ -130,6 +133,10 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Podman, error) {
 	if err != nil {
 		return nil, err
 	}
+	seccomp, err := writeSeccomp(dir)
+	if err != nil {
+		return nil, fmt.Errorf("podman: %w", err)
+	}
 	socket := filepath.Join(dir, "podman.sock")
 	if len(socket) > longestSocket {
 		socket = filepath.Join(run, "podman.sock")
@@ -158,7 +165,7 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Podman, error) {
 	}
 	return &Podman{
 		owner: cfg.Owner, network: networkOwner, root: root, run: run, bridge: "slipway", publish: cfg.PublishPorts, log: deps.Log, tracer: tracer, pool: deps.Namespaces,
-		platform: plat, service: svc, registry: newRegistry(cfg.InsecureRegistries), connection: connection,
+		platform: plat, seccomp: seccomp, service: svc, registry: newRegistry(cfg.InsecureRegistries), connection: connection,
 		ours: map[string]container{}, creating: map[string]bool{},
 	}, nil
 }
@@ -167,7 +174,10 @@ func New(ctx context.Context, cfg Config, deps Deps) (*Podman, error) {
 func (p *Podman) Close() { p.service.close() }
 
 func connect(ctx context.Context, socket string) (context.Context, error) {
-	connection, err := bindings.NewConnection(context.WithoutCancel(ctx), "unix://"+socket)
+	// The bound is the first request's; what is kept of the context are its values.
+	ctx, cancel := context.WithTimeout(ctx, serviceStartTimeout)
+	defer cancel()
+	connection, err := bindings.NewConnection(ctx, "unix://"+socket)
 	if err != nil {
 		return nil, fmt.Errorf("podman: connect to its service: %w", err)
 	}
@@ -235,6 +245,22 @@ func (c connected) Value(key any) any {
 		return v
 	}
 	return c.connection.Value(key)
+}
+
+// Ping implements runtime.Runtime.
+func (p *Podman) Ping(ctx context.Context) (err error) {
+	ctx, end := p.call(ctx, "ping")
+	defer end(&err)
+	client, err := bindings.GetClient(ctx)
+	if err != nil {
+		return err
+	}
+	response, err := client.DoRequest(ctx, nil, http.MethodGet, "/_ping", nil, nil)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	return response.Process(nil)
 }
 
 // Info implements runtime.Runtime.

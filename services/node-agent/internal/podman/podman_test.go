@@ -74,7 +74,12 @@ func (m *machine) cleanUp(t testing.TB, dir string) {
 		t.Errorf("list what the test left: %v", err)
 	}
 	for _, c := range list {
-		if err := m.podman.Remove(ctx, c.ID); err != nil {
+		// Podman refuses one that ends just as it is killed; the agent asks again too.
+		err := m.podman.Remove(ctx, c.ID)
+		for ; err != nil && ctx.Err() == nil; err = m.podman.Remove(ctx, c.ID) {
+			time.Sleep(50 * time.Millisecond)
+		}
+		if err != nil {
 			t.Errorf("remove what the test left: %v", err)
 		}
 	}
@@ -97,7 +102,7 @@ func (m *machine) cleanUp(t testing.TB, dir string) {
 func (m *machine) otherOwner(owner string) *Podman {
 	return &Podman{
 		owner: owner, network: m.podman.network, root: m.podman.root, run: m.podman.run, bridge: m.podman.bridge, publish: m.podman.publish, log: m.podman.log, tracer: m.podman.tracer, pool: m.podman.pool,
-		platform: m.podman.platform, service: m.podman.service, registry: m.podman.registry,
+		platform: m.podman.platform, seccomp: m.podman.seccomp, service: m.podman.service, registry: m.podman.registry,
 		connection: m.podman.connection, ours: map[string]container{}, creating: map[string]bool{},
 	}
 }

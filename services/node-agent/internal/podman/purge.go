@@ -1,12 +1,15 @@
 package podman
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/containers/podman/v5/pkg/bindings/images"
 	podmannet "github.com/containers/podman/v5/pkg/bindings/network"
@@ -40,6 +43,7 @@ func (p *Podman) RemoveImages(ctx context.Context) (err error) {
 // mounts inside, so that the root can be deleted. Containers must be gone and Podman
 // closed.
 func (p *Podman) Purge() error {
+	p.waitForMonitors()
 	if err := p.unmount(); err != nil {
 		return err
 	}
@@ -47,6 +51,23 @@ func (p *Podman) Purge() error {
 		return fmt.Errorf("remove Podman's run directory: %w", err)
 	}
 	return nil
+}
+
+// monitorsTime bounds the wait for what containers' monitors do at the end.
+const monitorsTime = 10 * time.Second
+
+// waitForMonitors returns when no process is told of the root any more: the clean-up
+// that a monitor starts when its container ended would make the root anew, and mount it.
+func (p *Podman) waitForMonitors() {
+	for deadline := time.Now().Add(monitorsTime); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		commands, err := filepath.Glob("/proc/[0-9]*/cmdline")
+		if err != nil || !slices.ContainsFunc(commands, func(file string) bool {
+			text, err := os.ReadFile(file) // it may have ended
+			return err == nil && bytes.Contains(text, []byte(p.root+"/"))
+		}) {
+			return
+		}
+	}
 }
 
 func (p *Podman) unmount() error {

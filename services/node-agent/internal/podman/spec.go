@@ -77,6 +77,7 @@ func (p *Podman) specFor(s runtime.Spec, n network) *specgen.SpecGenerator {
 	g.NoNewPrivileges = &on
 	g.CapDrop = []string{"ALL"}
 	g.CapAdd = keptCapabilities
+	g.SeccompProfilePath = p.seccomp
 	g.Rlimits = rlimits(p.service.pid())
 	g.ResourceLimits = resources(s)
 

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -41,6 +40,9 @@ type Faults struct {
 	RegistryDown bool
 	// Down makes every call fail, as when Podman's service is dead.
 	Down bool
+	// Hangs makes every call wait for the end of its context, as when Podman's service
+	// takes requests and never answers.
+	Hangs bool
 	// PullDelay is how long each pull takes.
 	PullDelay time.Duration
 	// FailPulls, FailCreates and FailStarts are how many of the next calls fail.
@@ -55,7 +57,7 @@ type container struct {
 	owner  string
 	serial int
 	spec   runtime.Spec
-	output []string
+	output strings.Builder
 	ended  chan struct{}
 	timer  *time.Timer
 }
@@ -91,6 +93,15 @@ func (m *Machine) Crash(id string, code int) {
 	defer m.mu.Unlock()
 	if c := m.containers[id]; c != nil {
 		m.end(c, code, false)
+	}
+}
+
+// Say has a container write text.
+func (m *Machine) Say(id, text string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if c := m.containers[id]; c != nil {
+		c.output.WriteString(text)
 	}
 }
 
@@ -174,7 +185,7 @@ func (m *Machine) begin(c *container) {
 	c.State, c.StartedAt = runtime.StateRunning, time.Now()
 	c.Address = fmt.Sprintf("10.0.%d.%d:%d", c.serial/250, c.serial%250+1, c.spec.Port)
 	c.ended = make(chan struct{})
-	c.output = append(c.output, "listening")
+	c.output.WriteString("listening\n")
 	m.emit(runtime.EventStarted, c)
 	later := func(after time.Duration, code int, oom bool) {
 		c.timer = time.AfterFunc(after, func() {
@@ -187,7 +198,7 @@ func (m *Machine) begin(c *container) {
 	case "exit":
 		lines, _ := strconv.Atoi(c.spec.Env["LINES"])
 		for i := range lines {
-			c.output = append(c.output, fmt.Sprintf("line %d", i+1))
+			fmt.Fprintf(&c.output, "line %d\n", i+1)
 		}
 		code, _ := strconv.Atoi(c.spec.Env["CODE"])
 		after, _ := time.ParseDuration(c.spec.Env["AFTER"])
@@ -211,6 +222,11 @@ func (r *Runtime) enter(ctx context.Context, fault *int) error {
 		return err
 	}
 	r.machine.mu.Lock()
+	if r.machine.faults.Hangs {
+		r.machine.mu.Unlock()
+		<-ctx.Done()
+		return ctx.Err()
+	}
 	if r.machine.faults.Down {
 		r.machine.mu.Unlock()
 		return ErrInjected
@@ -237,6 +253,15 @@ func (r *Runtime) Info(ctx context.Context) (runtime.Info, error) {
 	}
 	defer r.machine.mu.Unlock()
 	return runtime.Info{Name: "fake", Host: "fake", MemoryBytes: 8 << 30, CPUMillicores: 4000}, nil
+}
+
+// Ping implements runtime.Runtime.
+func (r *Runtime) Ping(ctx context.Context) error {
+	if err := r.enter(ctx, nil); err != nil {
+		return err
+	}
+	r.machine.mu.Unlock()
+	return nil
 }
 
 // List implements runtime.Runtime.
@@ -291,14 +316,14 @@ func (r *Runtime) Events(ctx context.Context) (<-chan runtime.Event, error) {
 }
 
 // Tail implements runtime.Runtime.
-func (r *Runtime) Tail(ctx context.Context, id string, n, maxBytes int) ([]string, error) {
+func (r *Runtime) Tail(ctx context.Context, id string, maxBytes int) (runtime.Output, error) {
 	if err := r.enter(ctx, nil); err != nil {
-		return nil, err
+		return runtime.Output{}, err
 	}
 	defer r.machine.mu.Unlock()
 	c, err := r.find(id)
 	if err != nil {
-		return nil, err
+		return runtime.Output{}, err
 	}
-	return runtime.LastLines(strings.Join(slices.Clone(c.output), "\n"), n, maxBytes), nil
+	return runtime.End(c.output.String(), maxBytes), nil
 }

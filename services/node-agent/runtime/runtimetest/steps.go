@@ -99,8 +99,8 @@ func waitExited(t testing.TB, h Harness, id string) runtime.Container {
 func waitLine(t testing.TB, h Harness, id, text string) {
 	t.Helper()
 	until(t, "the container says "+text, func() bool {
-		lines, err := h.Runtime.Tail(within(t), id, 20, 4096)
-		return err == nil && strings.Contains(strings.Join(lines, "\n"), text)
+		said, err := h.Runtime.Tail(within(t), id, 4096)
+		return err == nil && strings.Contains(said.Text, text)
 	})
 }
 

@@ -18,6 +18,8 @@ import (
 const (
 	// HandlerIDs gives each request its id and trace context.
 	HandlerIDs = "slipway_ids"
+	// HandlerHop takes away what clients must not tell apps.
+	HandlerHop = "slipway_hop"
 	// HandlerRoute answers for hosts that cannot be served and lets the others by.
 	HandlerRoute = "slipway_route"
 	// HandlerErrors answers when proxying failed.
@@ -28,6 +30,8 @@ const (
 	Upstreams = "slipway"
 	// Permission lets on-demand TLS make certificates for hosts in the table.
 	Permission = "slipway"
+	// UnknownHosts gives hosts that are not in the table a certificate all the same.
+	UnknownHosts = "slipway_unknown"
 	// Listener counts open connections.
 	Listener = "slipway_count"
 )
@@ -44,8 +48,8 @@ type Deps struct {
 // Register makes the modules known to Caddy, once in a process.
 func Register(d Deps) {
 	for _, m := range []caddy.Module{
-		&IDs{}, &Route{deps: d}, &Errors{deps: d}, &Ready{deps: d},
-		&UpstreamSource{table: d.Table}, &CertPermission{table: d.Table}, &CountConns{conns: d.Conns},
+		&IDs{}, &Hop{}, &Route{deps: d}, &Errors{deps: d}, &Ready{deps: d},
+		&UpstreamSource{table: d.Table}, &CertPermission{table: d.Table}, &UnknownCert{table: d.Table}, &CountConns{conns: d.Conns},
 	} {
 		caddy.RegisterModule(m)
 	}

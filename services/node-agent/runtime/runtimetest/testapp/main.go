@@ -3,7 +3,7 @@
 //
 //	serve   (default) answer until SIGTERM, then end with 0
 //	stubborn  answer, and ignore SIGTERM
-//	exit    print LINES lines, then end with CODE
+//	exit    print LINES lines, TEXT FILL times, ERROR to standard error, then LAST, and end with CODE
 //	oom     use more and more memory
 package main
 
@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -30,6 +31,10 @@ func main() {
 		for i := range lines {
 			fmt.Printf("line %d\n", i+1)
 		}
+		fill, _ := strconv.Atoi(os.Getenv("FILL"))
+		fmt.Print(strings.Repeat(os.Getenv("TEXT"), fill))
+		fmt.Fprint(os.Stderr, os.Getenv("ERROR"))
+		fmt.Print(os.Getenv("LAST"))
 		code, _ := strconv.Atoi(os.Getenv("CODE"))
 		os.Exit(code)
 	case "oom":
@@ -40,10 +45,12 @@ func main() {
 	mux.HandleFunc("/status", show("/proc/self/status"))
 	mux.HandleFunc("/limits", show("/proc/self/limits"))
 	mux.HandleFunc("/resolv", show("/etc/resolv.conf"))
+	mux.HandleFunc("/hosts", show("/etc/hosts"))
 	mux.HandleFunc("/env", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, strings.Join(os.Environ(), "\n"))
 	})
 	mux.HandleFunc("/dial", dial)
+	mux.HandleFunc("/syscall", systemCall)
 	server := &http.Server{Addr: ":" + os.Getenv("PORT"), Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	go func() {
 		<-stop
@@ -69,6 +76,28 @@ func show(path string) http.HandlerFunc {
 			return
 		}
 		_, _ = w.Write(text)
+	}
+}
+
+// systemCall makes the system call of that number on a thread of its own and says
+// whether the kernel answered or ended the thread.
+func systemCall(w http.ResponseWriter, r *http.Request) {
+	number, err := strconv.ParseUint(r.URL.Query().Get("number"), 10, 32)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	answered := make(chan syscall.Errno, 1)
+	go func() {
+		runtime.LockOSThread()
+		_, _, errno := syscall.Syscall(uintptr(number), 0, 0, 0)
+		answered <- errno
+	}()
+	select {
+	case errno := <-answered:
+		fmt.Fprintf(w, "answered %d", errno)
+	case <-time.After(time.Second):
+		fmt.Fprint(w, "ended")
 	}
 }
 
