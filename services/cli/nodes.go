@@ -11,8 +11,8 @@ import (
 	"github.com/slipway-paas/slipway/services/cli/api"
 )
 
-// lookEvery is how often work under way is looked at.
-const lookEvery = time.Second
+// lookEvery is how often work under way is looked at: the API takes 30 reads a minute.
+const lookEvery = 3 * time.Second
 
 func (c *command) nodes() *cobra.Command {
 	nodes := &cobra.Command{

@@ -130,11 +130,6 @@ func (c *count) count(at int64) {
 	c.unsent.add(at, 1)
 }
 
-func (c *count) uncount() {
-	c.all.undo()
-	c.unsent.undo()
-}
-
 // of returns what is known of a key.
 func (l *Limiter) of(key Key) *count {
 	if c, ok := l.counted.Get(key); ok {
@@ -159,7 +154,7 @@ func (l *Limiter) share(ctx context.Context, key Key, p Policy, c *count, at int
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
 	name := key.name(p)
-	err := error(ErrConflict)
+	err := ErrConflict
 	for try := 0; try < shareTries && errors.Is(err, ErrConflict); try++ {
 		var revision uint64
 		if revision, err = l.store.Swap(ctx, name, c.all.encode(), c.revision); err == nil {
