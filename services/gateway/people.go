@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"net/http"
 	"slices"
 
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
@@ -45,16 +44,8 @@ func (p people) Who(ctx context.Context, session, org string) (*identityv1.Princ
 
 // Orgs implements oauth.People.
 func (p people) Orgs(ctx context.Context, who *identityv1.Principal) ([]oauth.Org, error) {
-	own := []oauth.Org{{ID: who.GetOrgId(), Name: who.GetOrgId()}}
-	if who.GetKind() != identityv1.CredentialKind_CREDENTIAL_KIND_SESSION {
-		// An access token is for one organization.
-		return own, nil
-	}
 	out, err := p.orgs.ListOrgs(authn.WithPrincipal(ctx, who), &identityv1.ListOrgsRequest{})
 	if err != nil {
-		if problem.From(err).Status == http.StatusNotFound {
-			return own, nil
-		}
 		return nil, err
 	}
 	var all []oauth.Org
