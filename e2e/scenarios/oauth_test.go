@@ -64,18 +64,21 @@ func TestTheStoryOfAnAppThatDeploysForAPerson(t *testing.T) {
 	}
 
 	// The code becomes tokens, the token deploys in the app's name.
-	app := &client.Client{API: s.API}
+	bot := &client.Client{API: s.API}
 	ask := func(status int, path string, body map[string]string) client.Answer {
 		t.Helper()
 		body["client_id"], body["client_secret"] = id, secret
-		return expect(t, app, status, http.MethodPost, "/api/oauth/"+path, body)
+		return expect(t, bot, status, http.MethodPost, "/api/oauth/"+path, body)
 	}
 	tokens := ask(http.StatusOK, "token", map[string]string{
 		"grant_type": "authorization_code", "code": back.Query().Get("code"), "redirect_uri": callback, "code_verifier": verifier,
 	}).JSON()
-	mine := *s
+	mine := &client.Client{API: s.API}
 	mine.Token, _ = tokens["access_token"].(string)
-	d := create(t, &mine, map[string]any{"image": push(t, s, "latest", "one"), "port": 8080})
+	deployment := expect(t, mine, http.StatusCreated, http.MethodPost, "/api/deploy/apps", map[string]any{
+		"subdomain": name(t), "tier": "buddo-starter", "image": push(t, s, "latest", "one"), "port": 8080,
+	}).Object("deployment")
+	d := &app{t: t, s: s, c: mine, id: deployment["id"].(string), subdomain: name(t), host: s.Host(name(t))}
 	if got := d.get()["app_id"]; got != id {
 		t.Errorf("the deployment's app is %v, want %s", got, id)
 	}
@@ -90,7 +93,6 @@ func TestTheStoryOfAnAppThatDeploysForAPerson(t *testing.T) {
 	// Refreshing gives others; the old refresh token ends.
 	fresh := ask(http.StatusOK, "token", map[string]string{"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"].(string)}).JSON()
 	mine.Token, _ = fresh["access_token"].(string)
-	d.c = mine.Client()
 	d.destroy()
 	d.wait("destroyed")
 

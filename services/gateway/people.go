@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"net/http"
 	"slices"
 
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
@@ -40,6 +41,16 @@ func (p people) Who(ctx context.Context, session, org string) (*identityv1.Princ
 		}
 	}
 	return nil, problem.Unauthorized("This token cannot sign anybody in; it must have the scope admin.")
+}
+
+// Account implements oauth.People.
+func (p people) Account(ctx context.Context, who *identityv1.Principal) (string, error) {
+	out, err := p.accounts.GetMe(authn.WithPrincipal(ctx, who), &identityv1.GetMeRequest{})
+	if err != nil && problem.From(err).Status == http.StatusNotFound {
+		// The first operator may have no account.
+		return "", nil
+	}
+	return out.GetUser().GetEmail(), err
 }
 
 // Orgs implements oauth.People.
