@@ -1,6 +1,7 @@
 package scenarios
 
 import (
+	"bufio"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
+	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
@@ -134,8 +136,16 @@ func (b *browser) get(path string) string {
 
 var hidden = regexp.MustCompile(`<input type="hidden" name="([^"]+)" value="([^"]*)">`)
 
-// submit sends the last page's first form of that action, with more filled in.
+// submit is form for one that leads on.
 func (b *browser) submit(action string, more ...string) {
+	b.t.Helper()
+	if b.form(action, more...); b.location == "" {
+		b.t.Fatalf("the form for %s leads nowhere: %s", action, b.page)
+	}
+}
+
+// form sends the last page's first form of that action, with more filled in.
+func (b *browser) form(action string, more ...string) {
 	b.t.Helper()
 	_, form, found := strings.Cut(b.page, `action="`+action+`"`)
 	if !found {
@@ -150,9 +160,6 @@ func (b *browser) submit(action string, more ...string) {
 		values.Set(more[i], more[i+1])
 	}
 	b.send(http.MethodPost, action, values)
-	if b.location == "" {
-		b.t.Fatalf("the form for %s leads nowhere: %s", action, b.page)
-	}
 }
 
 func (b *browser) send(method, path string, form url.Values) string {
@@ -177,4 +184,62 @@ func (b *browser) send(method, path string, form url.Values) string {
 	}
 	b.page, b.location = string(page), response.Header.Get("Location")
 	return b.page
+}
+
+// A person signs the command line in with a browser that need not be on its machine.
+func TestTheStoryOfSigningTheCommandLineIn(t *testing.T) {
+	t.Parallel()
+	s := platform(t)
+	mail := name(t) + "@example.com"
+	expect(t, &client.Client{API: s.API}, http.StatusOK, http.MethodPost, "/api/v1/auth/register", map[string]any{
+		"email": mail, "password": "correct horse battery staple", "name": "Alice",
+	})
+	home := t.TempDir()
+	slipway := func(args ...string) *exec.Cmd {
+		cmd := exec.CommandContext(t.Context(), s.Binary("slipway"), args...)
+		cmd.Dir, cmd.Env = home, []string{"HOME=" + home}
+		return cmd
+	}
+	login := slipway("login", s.API)
+	said, err := login.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := login.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(said)
+	var path string
+	for path == "" && lines.Scan() {
+		if address, found := strings.CutPrefix(lines.Text(), "Open "+s.API); found {
+			path = address
+		}
+	}
+	b := newBrowser(t, s)
+	b.get(path)
+	b.submit("/api/oauth/sign-in", "email", mail, "password", "correct horse battery staple")
+	if page := b.get(b.location); !strings.Contains(page, "slipway, the command line") || !strings.Contains(page, mail) {
+		t.Fatalf("the device's page says %s", page)
+	}
+	b.form("/api/oauth/device", "decision", "allow")
+	for lines.Scan() { // until it ends
+	}
+	if err := login.Wait(); err != nil {
+		t.Fatalf("login: %v: %s", err, b.page)
+	}
+	if out, err := slipway("whoami").CombinedOutput(); err != nil || !strings.Contains(string(out), "slipway-cli") {
+		t.Errorf("whoami: %v: %s", err, out)
+	}
+	if out, err := slipway("status").CombinedOutput(); err != nil {
+		t.Errorf("status: %v: %s", err, out)
+	}
+	if out, err := slipway("tokens").CombinedOutput(); err != nil || !strings.Contains(string(out), "slipway, the command line") {
+		t.Errorf("tokens: %v: %s", err, out)
+	}
+	if out, err := slipway("logout").CombinedOutput(); err != nil {
+		t.Errorf("logout: %v: %s", err, out)
+	}
+	if out, err := slipway("whoami").CombinedOutput(); err == nil {
+		t.Errorf("signed out, and yet: %s", out)
+	}
 }
