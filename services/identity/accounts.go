@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"strings"
 
-	"google.golang.org/protobuf/types/known/timestamppb"
-
 	claimv1 "github.com/slipway-paas/slipway/gen/slipway/claim/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	"github.com/slipway-paas/slipway/libs/decider"
@@ -125,7 +123,7 @@ func (s *Service) registeredAlready(n newAccount) (*identityv1.RegisterResponse,
 	}
 	s.mails.Put(mail.Message{To: n.address, Subject: "You have an account already",
 		Text: "Somebody, perhaps you, wanted to register this address at Slipway.\nIt has an account already: log in with it. If it was not you, nothing is to be done.\n"})
-	now := timestamppb.New(s.deps.Now().UTC())
+	now := millis(s.deps.Now().UTC())
 	return &identityv1.RegisterResponse{User: &identityv1.User{
 		Id: newID(), Email: n.address, Name: n.name, Role: roleUser, CreatedAt: now, UpdatedAt: now,
 	}}, nil
@@ -250,7 +248,7 @@ func userOf(state operator.State, p profile) *identityv1.User {
 	}
 	return &identityv1.User{
 		Id: state.ID, Email: p.email, Name: p.name, Role: role,
-		CreatedAt: timestamppb.New(state.CreatedAt), UpdatedAt: timestamppb.New(state.UpdatedAt),
+		CreatedAt: millis(state.CreatedAt), UpdatedAt: millis(state.UpdatedAt),
 	}
 }
 

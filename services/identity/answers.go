@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/uuid"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	"github.com/slipway-paas/slipway/libs/caller"
@@ -149,6 +150,11 @@ func printable(name string, most int) bool {
 func (f *fields) password(field, given string) {
 	n := utf8.RuneCountInString(given)
 	f.add(n >= password.Least && n <= password.Most && utf8.ValidString(given), field, fmt.Sprintf("must have %d to %d characters", password.Least, password.Most))
+}
+
+// millis is a time as the public API shows it.
+func millis(t time.Time) *timestamppb.Timestamp {
+	return timestamppb.New(t.Truncate(time.Millisecond))
 }
 
 func newID() string { return uuid.Must(uuid.NewV7()).String() }

@@ -13,8 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/protobuf/types/known/timestamppb"
-
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	"github.com/slipway-paas/slipway/libs/access"
 	"github.com/slipway-paas/slipway/libs/decider"
@@ -115,13 +113,13 @@ func (s *Service) changeKey(ctx context.Context, p *identityv1.Principal, id str
 
 func shown(k apikey.State) *identityv1.ApiKey {
 	out := &identityv1.ApiKey{
-		Id: k.ID, Name: k.Name, Prefix: k.Prefix, Scopes: k.Scopes, CreatedBy: k.Operator, CreatedAt: timestamppb.New(k.CreatedAt),
+		Id: k.ID, Name: k.Name, Prefix: k.Prefix, Scopes: k.Scopes, CreatedBy: k.Operator, CreatedAt: millis(k.CreatedAt),
 	}
 	if !k.ExpiresAt.IsZero() {
-		out.ExpiresAt = timestamppb.New(k.ExpiresAt)
+		out.ExpiresAt = millis(k.ExpiresAt)
 	}
 	if !k.LastUsed.IsZero() {
-		out.LastUsedAt = timestamppb.New(k.LastUsed)
+		out.LastUsedAt = millis(k.LastUsed)
 	}
 	return out
 }

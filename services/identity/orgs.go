@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"google.golang.org/protobuf/types/known/timestamppb"
-
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	"github.com/slipway-paas/slipway/libs/access"
 	"github.com/slipway-paas/slipway/libs/decider"
@@ -60,7 +58,7 @@ func (s *Service) changeOrg(ctx context.Context, id, by string, c org.Command) (
 }
 
 func shownOrg(state org.State, role string) *identityv1.Org {
-	return &identityv1.Org{Id: state.ID, Name: state.Name, Personal: state.Personal, Role: role, CreatedAt: timestamppb.New(state.CreatedAt)}
+	return &identityv1.Org{Id: state.ID, Name: state.Name, Personal: state.Personal, Role: role, CreatedAt: millis(state.CreatedAt)}
 }
 
 // CreateOrg implements identityv1.OrgServiceServer.
@@ -150,7 +148,7 @@ func (s *Service) member(ctx context.Context, state org.State, id string) (*iden
 	if err != nil {
 		return nil, err
 	}
-	return &identityv1.Member{Id: id, Email: p.email, Name: p.name, Role: m.Role, Status: "active", JoinedAt: timestamppb.New(m.Joined)}, nil
+	return &identityv1.Member{Id: id, Email: p.email, Name: p.name, Role: m.Role, Status: "active", JoinedAt: millis(m.Joined)}, nil
 }
 
 func (s *Service) invited(ctx context.Context, state org.State, id string) (*identityv1.Member, error) {
