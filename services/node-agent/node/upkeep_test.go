@@ -18,6 +18,10 @@ import (
 func (p *platform) images(n *Node) map[string]bool {
 	p.t.Helper()
 	list, err := n.podman.Images(p.t.Context())
+	// A list that comes upon an image while it goes is none at all.
+	for tries := 0; err != nil && strings.Contains(err.Error(), "image not known") && tries < 10; tries++ {
+		list, err = n.podman.Images(p.t.Context())
+	}
 	if err != nil {
 		p.t.Fatal(err)
 	}
