@@ -49,8 +49,10 @@ dev: setup build ## The same platform, each service its own process; Tiltfile do
 # or the README, which the tests use too.
 test: test-unit test-e2e sim-bites ## Every test of every module.
 
+# Most packages wait for disks and other programs most of the time, so twice as many go
+# at once as there are processors.
 test-unit: setup
-	go test -count 1 -timeout 5m $(UNIT)
+	go test -count 1 -timeout 5m -p $$(($$(nproc) * 2)) $(UNIT)
 
 test-e2e: setup build
 	SLIPWAY_BIN=$(BIN) go test -count 1 -timeout 8m ./e2e/...
@@ -80,7 +82,7 @@ bite-%:
 	@GOFLAGS=-buildvcs=false go test -tags=$(BUILD_TAGS),plant_$* ./e2e/sim -run 'TestSeeds$$' -v \
 		| grep -E 'seed [0-9]+ fails|not caught|panic' | sed "s/^[^:]*:[0-9]*:/$*:/"
 
-# With two for each processor at once, 30 s each of them take about five minutes on two
+# With four for each processor at once, 30 s each of them take about two minutes on two
 # processors and half of that on four.
 fuzz: ## Every fuzz target, FUZZTIME=30s each; ONLY=regexp chooses.
 	@.ci/fuzz
