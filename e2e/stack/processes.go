@@ -153,8 +153,12 @@ func (s *Stack) startNode(ctx context.Context, id string) (node *Node, page stri
 	if err != nil {
 		return nil, "", err
 	}
+	key, err := s.nodeKey(ctx, id)
+	if err != nil {
+		return nil, "", err
+	}
 	args := append([]string{
-		"--nats", s.NATS, "--nats-key", s.key(natsconn.RoleNode), "--ops-listen", local(ops[0]),
+		"--nats", s.NATS, "--nats-key", key, "--ops-listen", local(ops[0]),
 		"--node-id", id, "--data-dir", dir, "--insecure-registries", s.Registry,
 	}, s.capacityFlags("--")...)
 	p, err := s.run(command{name: name, binary: filepath.Join(s.bin, nodeAgent), args: args})

@@ -162,10 +162,19 @@ func (p *Process) Dial(target string) (*grpc.ClientConn, error) {
 
 // NATS connects as --nats and --nats-key say, until the process has stopped. The
 // platform's own services see to it that streams and buckets are there, so that they
-// may start in any order.
+// may start in any order. A node connects by NATSOfNode.
 func (p *Process) NATS(role natsconn.Role) (*nats.Conn, jetstream.JetStream, error) {
+	return p.connectNATS(role, "")
+}
+
+// NATSOfNode connects as NATS does, as that node.
+func (p *Process) NATSOfNode(id string) (*nats.Conn, jetstream.JetStream, error) {
+	return p.connectNATS(natsconn.RoleNode, id)
+}
+
+func (p *Process) connectNATS(role natsconn.Role, node string) (*nats.Conn, jetstream.JetStream, error) {
 	nc, err := natsconn.Connect(natsconn.Config{
-		URL: p.settings.NATS, SeedFile: p.settings.NATSKey, Role: role, Name: p.Name, Log: p.Log,
+		URL: p.settings.NATS, SeedFile: p.settings.NATSKey, Role: role, Node: node, Name: p.Name, Log: p.Log,
 	})
 	if err != nil {
 		return nil, nil, err

@@ -19,8 +19,8 @@ import (
 const secretsQueue = "scheduler"
 
 // answerSecrets gives node-agents the environment of instances that are to run on
-// them, until ctx ends. The answer depends on the node that the subject names; that a
-// node asks in its own name only is not held yet, for nodes share one key.
+// them, until ctx ends. The answer depends on the node that the subject names; NATS
+// lets each node's key ask in its own name only.
 func (s *Service) answerSecrets(ctx context.Context) error {
 	sub, err := s.deps.NATS.QueueSubscribe(subjects.AllSecretsRequests, secretsQueue, func(m *nats.Msg) {
 		answer := s.tracedSecrets(ctx, m)
