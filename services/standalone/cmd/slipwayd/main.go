@@ -2,7 +2,8 @@
 // data directory with the containers and networks that belong to it; `slipwayd ground`
 // runs only NATS and PostgreSQL, for services that are processes of their own;
 // `slipwayd add-node ID` makes the NATS key of one more node, and `slipwayd nats-users`
-// prints what a NATS server of one's own must know of roles and nodes.
+// prints what a NATS server of one's own must know of roles and nodes. `slipwayd certs`
+// makes the certificates by which services that are processes of their own know each other.
 package main
 
 import (
@@ -34,6 +35,9 @@ const (
 func main() { os.Exit(run()) }
 
 func run() int {
+	if len(os.Args) > 1 && os.Args[1] == "certs" {
+		return certs(os.Args[2:], time.Now(), os.Stdout, os.Stderr)
+	}
 	c := standalone.DefaultConfig()
 	do, args := command(os.Args[1:])
 	var help *config.Help
