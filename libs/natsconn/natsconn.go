@@ -31,7 +31,7 @@ const (
 func (r Role) inboxPrefix(node string) string {
 	switch r {
 	case RoleNode:
-		return "_INBOX_NODE." + node
+		return subjects.NodeInbox(node)
 	case RoleEdge:
 		return "_INBOX_EDGE"
 	default:

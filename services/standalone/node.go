@@ -38,7 +38,7 @@ func (p *platform) buildNodeAgent(ctx context.Context, g *ground) error {
 }
 
 // connectNode connects as this machine's node, which may then do what any other node may
-// and no more. With NATS servers of the operator's own it is the platform that connects.
+// and no more. With NATS servers of the operator's own it has the platform's key.
 func (p *platform) connectNode(g *ground) (*nats.Conn, jetstream.JetStream, error) {
 	c := g.asNode
 	c.Name = "node-agent " + p.config.Node.ID

@@ -79,7 +79,8 @@ func (p *platform) buildNATS(ctx context.Context, g *ground) error {
 	connect := natsconn.Config{Role: natsconn.RolePlatform, Name: "slipwayd", Log: p.log}
 	if p.config.externalNATS() {
 		connect.URL, connect.SeedFile = p.config.NATS, p.config.NATSKey
-		g.natsURL, g.edgeKey, g.asNode = p.config.NATS, p.config.NATSKey, connect
+		g.natsURL, g.edgeKey = p.config.NATS, p.config.NATSKey
+		g.asNode = natsconn.Config{URL: p.config.NATS, SeedFile: p.config.NATSKey, Role: natsconn.RoleNode, Node: p.config.Node.ID, Log: p.log}
 	} else {
 		keys, err := natsconn.EnsureKeys(p.config.dir().NATSKeys(), p.config.Node.ID)
 		if err != nil {
