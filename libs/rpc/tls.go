@@ -151,7 +151,7 @@ func (m mutual) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, 
 }
 
 func (m mutual) Info() credentials.ProtocolInfo {
-	return credentials.ProtocolInfo{SecurityProtocol: "tls", ServerName: m.peer}
+	return credentials.ProtocolInfo{SecurityProtocol: "tls"}
 }
 
 func (m mutual) Clone() credentials.TransportCredentials { return m }
