@@ -6,8 +6,10 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -22,17 +24,17 @@ const natsName = "nats-server"
 
 // startNATS starts a real NATS server that knows the platform's keys.
 func (s *Stack) startNATS(ctx context.Context) error {
-	binary, authorization, err := s.prepareNATS()
+	binary, keys, err := s.prepareNATS()
 	if err != nil {
 		return err
 	}
-	return s.startServer(ctx, binary, natsName, local(s.ports.NATS), authorization, "")
+	return s.startServer(ctx, binary, natsName, local(s.ports.NATS), keys, "")
 }
 
 // startNATSCluster starts several real NATS servers that keep each stream together,
 // and makes the platform's streams in them.
 func (s *Stack) startNATSCluster(ctx context.Context, servers int) error {
-	binary, authorization, err := s.prepareNATS()
+	binary, keys, err := s.prepareNATS()
 	if err != nil {
 		return err
 	}
@@ -48,7 +50,7 @@ func (s *Stack) startNATSCluster(ctx context.Context, servers int) error {
 	s.NATS = strings.Join(urls, ",")
 	for n := range servers {
 		cluster := fmt.Sprintf("cluster { name: e2e, listen: %q, routes: [%s] }", local(ports[servers+n]), strings.Join(routes, ", "))
-		if err := s.startServer(ctx, binary, NATSServerName(n), local(ports[n]), authorization, cluster); err != nil {
+		if err := s.startServer(ctx, binary, NATSServerName(n), local(ports[n]), keys, cluster); err != nil {
 			return err
 		}
 	}
@@ -59,20 +61,18 @@ func (s *Stack) startNATSCluster(ctx context.Context, servers int) error {
 func NATSServerName(n int) string { return fmt.Sprintf("%s-%d", natsName, n+1) }
 
 // prepareNATS returns the server's program and who may connect to it.
-func (s *Stack) prepareNATS() (binary, authorization string, err error) {
+func (s *Stack) prepareNATS() (binary string, keys natsconn.Keys, err error) {
 	if binary, err = natsServer(s.bin); err != nil {
-		return "", "", err
+		return "", natsconn.Keys{}, err
 	}
 	s.NATSKeys = filepath.Join(s.dataDir(), "nats", "keys")
-	keys, err := natsconn.EnsureKeys(s.NATSKeys)
-	if err != nil {
-		return "", "", fmt.Errorf("make the NATS keys: %w", err)
+	if keys, err = natsconn.EnsureKeys(s.NATSKeys, firstNode); err != nil {
+		return "", natsconn.Keys{}, fmt.Errorf("make the NATS keys: %w", err)
 	}
-	authorization, err = keys.Authorization()
-	return binary, authorization, err
+	return binary, keys, nil
 }
 
-func (s *Stack) startServer(ctx context.Context, binary, name, address, authorization, cluster string) error {
+func (s *Stack) startServer(ctx context.Context, binary, name, address string, keys natsconn.Keys, cluster string) error {
 	dir := filepath.Join(s.dataDir(), "nats", name)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make the directory of %s: %w", name, err)
@@ -85,10 +85,13 @@ jetstream {
   store_dir: %q
   sync_interval: always
 }
-authorization: %s
-%s`, address, name, filepath.Join(dir, "store"), authorization, cluster)
+include "users.conf"
+%s`, address, name, filepath.Join(dir, "store"), cluster)
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		return fmt.Errorf("write the configuration of %s: %w", name, err)
+	}
+	if err := s.writeUsers(name, keys); err != nil {
+		return err
 	}
 	p, err := s.run(command{name: name, binary: binary, args: []string{"-c", path}})
 	if err != nil {
@@ -111,6 +114,61 @@ func (s *Stack) ConnectNATS(name string) (js jetstream.JetStream, closeIt func()
 		return nil, nil, fmt.Errorf("use JetStream: %w", err)
 	}
 	return js, nc.Close, nil
+}
+
+// nodeKey is the file of the node's key, made when the node is new. It waits until NATS
+// knows it: servers of our own are told at their start, the daemon's finds it by itself.
+func (s *Stack) nodeKey(ctx context.Context, id string) (string, error) {
+	keys, err := natsconn.EnsureKeys(s.NATSKeys, id)
+	if err != nil {
+		return "", fmt.Errorf("make the NATS key of node %s: %w", id, err)
+	}
+	if err := s.tellServers(keys); err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	err = client.Poll(ctx, func(context.Context) (bool, string, error) {
+		nc, err := natsconn.Connect(natsconn.Config{
+			URL: s.NATS, SeedFile: keys.NodeSeedFile(id), Role: natsconn.RoleNode, Node: id, Name: "e2e", Log: discard(),
+		})
+		if err != nil {
+			return false, err.Error(), nil
+		}
+		nc.Close()
+		return true, "", nil
+	})
+	if err != nil {
+		return "", fmt.Errorf("NATS does not know the key of node %s: %w", id, err)
+	}
+	return keys.NodeSeedFile(id), nil
+}
+
+// tellServers gives NATS servers of the stack's own who may connect now, without a restart.
+func (s *Stack) tellServers(keys natsconn.Keys) error {
+	s.mu.Lock()
+	servers := slices.DeleteFunc(slices.Clone(s.processes), func(p *Process) bool { return !strings.HasPrefix(p.Name, natsName) })
+	s.mu.Unlock()
+	for _, p := range servers {
+		if p.Running() != nil {
+			continue // it is told when it starts again
+		}
+		if err := s.writeUsers(p.Name, keys); err != nil {
+			return err
+		}
+		if err := p.command.Process.Signal(syscall.SIGHUP); err != nil {
+			return fmt.Errorf("have %s read its users: %w", p.Name, err)
+		}
+	}
+	return nil
+}
+
+func (s *Stack) writeUsers(server string, keys natsconn.Keys) error {
+	path := filepath.Join(s.dataDir(), "nats", server, "users.conf")
+	if err := os.WriteFile(path, []byte(keys.Users()), 0o600); err != nil {
+		return fmt.Errorf("write the users of %s: %w", server, err)
+	}
+	return nil
 }
 
 // provision makes the streams as soon as the servers have found each other.

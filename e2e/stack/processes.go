@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -32,6 +34,9 @@ func Processes(ctx context.Context, o Options) (*Stack, error) {
 
 func (s *Stack) startProcesses(ctx context.Context) error {
 	if err := s.startNATS(ctx); err != nil {
+		return err
+	}
+	if err := s.makeCertificates(); err != nil {
 		return err
 	}
 	database, err := s.startPostgres(ctx)
@@ -109,8 +114,26 @@ func readyPage(port int) string { return "http://" + local(port) + "/readyz" }
 func (s *Stack) runService(one service, ops string) error {
 	name := "slipway-" + one.name
 	args := append([]string{"--nats", s.NATS, "--nats-key", s.key(natsconn.RolePlatform), "--ops-listen", ops}, one.args...)
+	if slices.Contains(calling, one.name) {
+		args = append(args, "--tls-ca", filepath.Join(s.certificates(), "ca.crt"), "--tls-identity", filepath.Join(s.certificates(), one.name+".pem"))
+	}
 	_, err := s.run(command{name: name, binary: filepath.Join(s.bin, name), args: args})
 	return err
+}
+
+// calling are the services that call each other, or are called.
+var calling = []string{"gateway", "identity", "scheduler", "billing"}
+
+func (s *Stack) certificates() string { return filepath.Join(s.dataDir(), "certs") }
+
+// makeCertificates gives each service what proves to the others who it is, as an
+// operator does.
+func (s *Stack) makeCertificates() error {
+	command := exec.Command(filepath.Join(s.bin, Daemon), "certs", "--dir", s.certificates(), "--services", strings.Join(calling, ","), "--life", "24h")
+	if out, err := command.CombinedOutput(); err != nil {
+		return fmt.Errorf("make the services' certificates: %w\n%s", err, out)
+	}
+	return nil
 }
 
 func (s *Stack) key(role natsconn.Role) string { return filepath.Join(s.NATSKeys, string(role)+".nk") }
@@ -153,8 +176,12 @@ func (s *Stack) startNode(ctx context.Context, id string) (node *Node, page stri
 	if err != nil {
 		return nil, "", err
 	}
+	key, err := s.nodeKey(ctx, id)
+	if err != nil {
+		return nil, "", err
+	}
 	args := append([]string{
-		"--nats", s.NATS, "--nats-key", s.key(natsconn.RoleNode), "--ops-listen", local(ops[0]),
+		"--nats", s.NATS, "--nats-key", key, "--ops-listen", local(ops[0]),
 		"--node-id", id, "--data-dir", dir, "--insecure-registries", s.Registry,
 	}, s.capacityFlags("--")...)
 	p, err := s.run(command{name: name, binary: filepath.Join(s.bin, nodeAgent), args: args})

@@ -57,6 +57,9 @@ type Options struct {
 	Env []string
 	// Ports fixes the addresses; free ones are chosen when nil.
 	Ports *Ports
+	// Open has the API and the edge of a standalone platform listen on every address of
+	// the machine, as they do where the public reaches them.
+	Open bool
 	// NATS makes a standalone platform use servers of the test's own instead of the
 	// embedded one: nats://host:port, several with commas.
 	NATS string

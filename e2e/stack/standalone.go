@@ -22,9 +22,9 @@ func Standalone(ctx context.Context, o Options) (*Stack, error) {
 	}
 	args := []string{
 		"--data-dir", s.dataDir(),
-		"--listen", local(s.ports.API),
-		"--edge-http", local(s.ports.EdgeHTTP),
-		"--edge-https", local(s.ports.EdgeHTTPS),
+		"--listen", s.door(s.ports.API),
+		"--edge-http", s.door(s.ports.EdgeHTTP),
+		"--edge-https", s.door(s.ports.EdgeHTTPS),
 		"--registry", local(s.ports.Registry),
 		"--base-domain", s.BaseDomain,
 		"--ops-listen", local(s.ports.Ops),
@@ -57,6 +57,14 @@ func Standalone(ctx context.Context, o Options) (*Stack, error) {
 		return nil, errors.Join(err, s.Close(ctx))
 	}
 	return s, nil
+}
+
+// door is an address for the public: every one of the machine's, when that is asked for.
+func (s *Stack) door(port int) string {
+	if s.options.Open {
+		return ":" + strconv.Itoa(port)
+	}
+	return local(port)
 }
 
 func findNodes(dir string) ([]*Node, error) {

@@ -49,7 +49,7 @@ func run(t *testing.T, dir string) *platform {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys, err := natsconn.EnsureKeys(p.dir.NATSKeys())
+	keys, err := natsconn.EnsureKeys(p.dir.NATSKeys(), "n1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +188,7 @@ func TestAPlatformIsAsItWasAfterBackupAndRestoreWhileCommandsFlow(t *testing.T) 
 			t.Errorf("the data key of deployment %d: %q, %v", n, key, err)
 		}
 	}
-	for _, name := range []string{"master.key", "credentials.json", "nats/keys/platform.nk", "nats/keys/node.nk", "nats/keys/edge.nk", "registry/docker/registry/v2/blobs/sha256/ab/abc/data"} {
+	for _, name := range []string{"master.key", "credentials.json", "nats/keys/platform.nk", "nats/keys/node-n1.nk", "nats/keys/edge.nk", "registry/docker/registry/v2/blobs/sha256/ab/abc/data"} {
 		before, err := os.ReadFile(filepath.Join(string(was.dir), name))
 		if err != nil {
 			t.Fatal(err)

@@ -30,7 +30,7 @@ type EmbeddedConfig struct {
 	Listen string
 	// StoreDir holds the streams.
 	StoreDir string
-	// Keys are who may connect.
+	// Keys are who may connect. Run takes up keys of nodes that come and go later.
 	Keys Keys
 	Log  *slog.Logger
 }
@@ -42,6 +42,9 @@ type Embedded struct {
 	config EmbeddedConfig
 	// listen has the port that was really taken, for the next start.
 	listen string
+	// host and port are what the server that runs was told.
+	host   string
+	port   int
 	logger *natsLogger
 	stop   sync.Once
 
@@ -75,23 +78,8 @@ func (e *Embedded) start() error {
 	if port == 0 {
 		port = server.RANDOM_PORT
 	}
-	ns, err := server.NewServer(&server.Options{
-		ServerName:         "slipway",
-		Host:               host,
-		Port:               port,
-		NoSigs:             true,
-		NoLog:              true,
-		MaxPayload:         maxPayload,
-		MaxPending:         32 << 20,
-		JetStream:          true,
-		StoreDir:           e.config.StoreDir,
-		SyncAlways:         true,
-		JetStreamMaxMemory: maxMemory,
-		JetStreamMaxStore:  maxStore,
-		Nkeys:              e.config.Keys.users(),
-		// Nothing of ours asks the system account; without it there is less to keep.
-		NoSystemAccount: true,
-	})
+	e.host, e.port = host, port
+	ns, err := server.NewServer(e.options())
 	if err != nil {
 		return fmt.Errorf("configure the embedded NATS server: %w", err)
 	}
@@ -115,6 +103,34 @@ func (e *Embedded) start() error {
 	return nil
 }
 
+// options are the server's, for those who have a key now.
+func (e *Embedded) options() *server.Options {
+	return &server.Options{
+		ServerName:         "slipway",
+		Host:               e.host,
+		Port:               e.port,
+		NoSigs:             true,
+		NoLog:              true,
+		MaxPayload:         maxPayload,
+		MaxPending:         32 << 20,
+		JetStream:          true,
+		StoreDir:           e.config.StoreDir,
+		SyncAlways:         true,
+		JetStreamMaxMemory: maxMemory,
+		JetStreamMaxStore:  maxStore,
+		Nkeys:              e.known().users(),
+		// Nothing of ours asks the system account; without it there is less to keep.
+		NoSystemAccount: true,
+	}
+}
+
+// known are the keys of those who may connect.
+func (e *Embedded) known() Keys {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.config.Keys
+}
+
 func (e *Embedded) current() *server.Server {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -129,7 +145,10 @@ func (e *Embedded) URL() string { return "nats://" + e.listen }
 func (e *Embedded) InProcessConn() (net.Conn, error) { return e.current().InProcessConn() }
 
 // SeedFile is the key file to give to a process of that role.
-func (e *Embedded) SeedFile(role Role) string { return e.config.Keys.SeedFile(role) }
+func (e *Embedded) SeedFile(role Role) string { return e.known().SeedFile(role) }
+
+// NodeSeedFile is the key file to give to that node.
+func (e *Embedded) NodeSeedFile(node string) string { return e.known().NodeSeedFile(node) }
 
 // Ready says whether it serves and, while Run runs, whether what is written to it can
 // be kept. Errors of the latter kind are ErrNotWritable.

@@ -51,11 +51,14 @@ func (e *Embedded) Writable() error {
 // Run proves every few seconds that the store can be written, says so in Ready, and
 // mends what a full disk leaves behind: after a failed write the server refuses every
 // further one until it has read its store anew. So when there is room again, Run
-// restarts the server in place; its clients connect again by themselves. Run returns
-// nil when ctx ends.
+// restarts the server in place; its clients connect again by themselves. Within a second
+// it knows the key of a node that is new in the directory of keys, and lets go of one
+// whose key file was removed. Run returns nil when ctx ends.
 func (e *Embedded) Run(ctx context.Context) error {
 	m := &mender{Embedded: e, wait: backoff.NewExponentialBackOff()}
 	m.wait.InitialInterval, m.wait.MaxInterval = restartFirst, restartMost
+	keys := time.NewTicker(keysEvery)
+	defer keys.Stop()
 	for {
 		next := proveEvery
 		if m.look(ctx) != nil {
@@ -64,11 +67,27 @@ func (e *Embedded) Run(ctx context.Context) error {
 		if !sleep(ctx, proveLeast) {
 			return nil
 		}
+		if !e.rest(ctx, next, keys.C) {
+			return nil
+		}
+	}
+}
+
+// rest waits that long, or until the server says that something failed, and looks after
+// the keys meanwhile. It returns false when ctx has ended.
+func (e *Embedded) rest(ctx context.Context, atMost time.Duration, keys <-chan time.Time) bool {
+	late := time.NewTimer(atMost)
+	defer late.Stop()
+	for {
 		select {
 		case <-ctx.Done():
-			return nil
-		case <-time.After(next):
+			return false
+		case <-late.C:
+			return true
 		case <-e.logger.erred:
+			return true
+		case <-keys:
+			e.takeUpKeys(ctx)
 		}
 	}
 }

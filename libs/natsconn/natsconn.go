@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/slipway-paas/slipway/libs/subjects"
 )
 
 // Role is what a connection may do; each has its own key.
@@ -18,17 +20,18 @@ type Role string
 const (
 	// RolePlatform may do everything.
 	RolePlatform Role = "platform"
-	// RoleNode reads what nodes must run, says what they did.
+	// RoleNode reads what one node must run, says what it did. Each node has its own key.
 	RoleNode Role = "node"
 	// RoleEdge reads routes and acknowledges them.
 	RoleEdge Role = "edge"
 )
 
-// inboxPrefix keeps roles from reading each other's answers.
-func (r Role) inboxPrefix() string {
+// inboxPrefix keeps roles, and nodes, from reading each other's answers. node is empty
+// but for RoleNode.
+func (r Role) inboxPrefix(node string) string {
 	switch r {
 	case RoleNode:
-		return "_INBOX_NODE"
+		return subjects.NodeInbox(node)
 	case RoleEdge:
 		return "_INBOX_EDGE"
 	default:
@@ -46,6 +49,8 @@ type Config struct {
 	SeedFile string
 	// Role is whose inboxes to use; the empty one is RolePlatform.
 	Role Role
+	// Node is the node's id, with RoleNode only.
+	Node string
 	// Name is shown in NATS' connection list: service and node.
 	Name string
 	// Log gets what happens to the connection.
@@ -69,6 +74,9 @@ const (
 // within 4 seconds for each server. Publishes made while disconnected wait in a buffer
 // of 8 MiB at most.
 func Connect(c Config) (*nats.Conn, error) {
+	if c.Role == RoleNode && !subjects.ValidToken(c.Node) {
+		return nil, fmt.Errorf("connect to NATS as a node: %q is no node id; use 1 to 128 letters, digits, hyphens or underscores", c.Node)
+	}
 	log := c.Log.With("connection", c.Name)
 	options := []nats.Option{
 		nats.Name(c.Name),
@@ -80,7 +88,7 @@ func Connect(c Config) (*nats.Conn, error) {
 		nats.MaxPingsOutstanding(pingsMissed),
 		nats.ReconnectBufSize(8 << 20),
 		nats.SyncQueueLen(mostAnswers),
-		nats.CustomInboxPrefix(c.Role.inboxPrefix()),
+		nats.CustomInboxPrefix(c.Role.inboxPrefix(c.Node)),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
 				log.Warn("lost NATS, connecting again", "error", err)

@@ -20,7 +20,7 @@ import (
 
 func start(t *testing.T, dir string) *natsconn.Embedded {
 	t.Helper()
-	keys, err := natsconn.EnsureKeys(filepath.Join(dir, "keys"))
+	keys, err := natsconn.EnsureKeys(filepath.Join(dir, "keys"), "n1", "n2")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,9 +36,19 @@ func start(t *testing.T, dir string) *natsconn.Embedded {
 
 func connect(t *testing.T, e *natsconn.Embedded, role natsconn.Role, log slog.Handler) jetstream.JetStream {
 	t.Helper()
-	nc, err := natsconn.Connect(natsconn.Config{
-		URL: e.URL(), SeedFile: e.SeedFile(role), Role: role, Name: t.Name(), Log: slog.New(log),
+	return open(t, natsconn.Config{URL: e.URL(), SeedFile: e.SeedFile(role), Role: role, Name: t.Name(), Log: slog.New(log)})
+}
+
+func connectNode(t *testing.T, e *natsconn.Embedded, id string) jetstream.JetStream {
+	t.Helper()
+	return open(t, natsconn.Config{
+		URL: e.URL(), SeedFile: e.NodeSeedFile(id), Role: natsconn.RoleNode, Node: id, Name: id, Log: slog.New(slog.DiscardHandler),
 	})
+}
+
+func open(t *testing.T, c natsconn.Config) jetstream.JetStream {
+	t.Helper()
+	nc, err := natsconn.Connect(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +171,7 @@ func TestANodeSaysWhatItDidAndCannotDecide(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	node := connect(t, e, natsconn.RoleNode, slog.DiscardHandler)
+	node := connectNode(t, e, "n1")
 	if _, err := node.Publish(ctx, "evt.acme.deployment.1.ContainerStarted", nil, jetstream.WithMsgID("once")); err != nil {
 		t.Errorf("a node could not record a fact: %v", err)
 	}
@@ -208,11 +218,11 @@ func TestAServerRefusesStrangersAndTakenAddressesInWords(t *testing.T) {
 func TestKeysAreMadeOnceAndForTheirOwnerOnly(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	first, err := natsconn.EnsureKeys(dir)
+	first, err := natsconn.EnsureKeys(dir, "n1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	before, err := os.ReadFile(first.SeedFile(natsconn.RoleNode))
+	before, err := os.ReadFile(first.NodeSeedFile("n1"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -220,11 +230,11 @@ func TestKeysAreMadeOnceAndForTheirOwnerOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	after, err := os.ReadFile(second.SeedFile(natsconn.RoleNode))
+	after, err := os.ReadFile(second.NodeSeedFile("n1"))
 	if err != nil || string(before) != string(after) {
 		t.Errorf("the key changed, or %v", err)
 	}
-	info, err := os.Stat(second.SeedFile(natsconn.RoleNode))
+	info, err := os.Stat(second.NodeSeedFile("n1"))
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}

@@ -1,64 +1,41 @@
 package natsconn
 
 import (
-	"bytes"
-	"encoding/json"
-	"fmt"
-
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/slipway-paas/slipway/libs/subjects"
 )
 
-// users are the server's users: each role's key with what that role needs.
+// users are the server's users: the key of each role and node with what it needs.
 func (k Keys) users() []*server.NkeyUser {
-	return []*server.NkeyUser{
+	users := []*server.NkeyUser{
 		{Nkey: k.public[RolePlatform]},
-		{Nkey: k.public[RoleNode], Permissions: permissions(RoleNode, nodePublishes())},
-		{Nkey: k.public[RoleEdge], Permissions: permissions(RoleEdge, edgePublishes())},
+		{Nkey: k.public[RoleEdge], Permissions: permissions(RoleEdge.inboxPrefix(""), edgePublishes())},
 	}
+	for _, node := range k.Nodes() {
+		users = append(users, &server.NkeyUser{Nkey: k.nodes[node], Permissions: permissions(RoleNode.inboxPrefix(node), nodePublishes(node))})
+	}
+	return users
 }
 
-// Authorization is the users and what each may do, as the value of "authorization"
-// in the configuration of a NATS server that runs on its own.
-func (k Keys) Authorization() (string, error) {
-	type rule struct {
-		Allow []string `json:"allow"`
-	}
-	type rules struct {
-		Publish   rule `json:"publish"`
-		Subscribe rule `json:"subscribe"`
-	}
-	type user struct {
-		Nkey        string `json:"nkey"`
-		Permissions *rules `json:"permissions,omitempty"`
-	}
-	var users []user
-	for _, u := range k.users() {
-		one := user{Nkey: u.Nkey}
-		if u.Permissions != nil {
-			one.Permissions = &rules{Publish: rule{u.Permissions.Publish.Allow}, Subscribe: rule{u.Permissions.Subscribe.Allow}}
-		}
-		users = append(users, one)
-	}
-	var text bytes.Buffer
-	encoder := json.NewEncoder(&text)
-	// The server does not read JSON's escapes of < and >.
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	if err := encoder.Encode(map[string]any{"users": users}); err != nil {
-		return "", fmt.Errorf("write the NATS users: %w", err)
-	}
-	return text.String(), nil
-}
-
-func nodePublishes() []string {
-	allow := []string{subjects.AllSecretsRequests, "$KV." + subjects.BucketNodes + ".*"}
+// nodePublishes is what the node may send: questions about itself, its own heartbeat,
+// and facts. Which deployment a fact is of is not held here: instances come and go.
+func nodePublishes(node string) []string {
+	allow := []string{subjects.SecretsRequest(node, "*"), "$KV." + subjects.BucketNodes + "." + node}
 	for _, fact := range []string{"ImagePulled", "ImagePullFailed", "ContainerStarted", "ContainerStartFailed", "ContainerExited", "ContainerRemoved"} {
 		allow = append(allow, subjects.Of("*", subjects.Deployment, "*").Event(fact))
 	}
-	allow = append(allow, readsBucket(subjects.BucketDesired)...)
+	desired := "KV_" + subjects.BucketDesired
 	return append(allow,
+		"$JS.API.INFO",
+		"$JS.API.STREAM.INFO."+desired,
+		"$JS.API.STREAM.MSG.GET."+desired,
+		// With its filter in the subject, which the server holds against the request.
+		"$JS.API.CONSUMER.CREATE."+desired+".*.$KV."+subjects.BucketDesired+"."+subjects.DesiredOfNode(node),
+		"$JS.API.CONSUMER.INFO."+desired+".*",
+		"$JS.API.CONSUMER.DELETE."+desired+".*",
+		"$JS.API.CONSUMER.MSG.NEXT."+desired+".*",
+		"$JS.FC."+desired+".>",
 		"$JS.API.STREAM.INFO."+subjects.StreamEvents,
 		"$JS.API.STREAM.INFO.KV_"+subjects.BucketNodes,
 	)
@@ -86,9 +63,9 @@ func readsBucket(bucket string) []string {
 	}
 }
 
-func permissions(role Role, publishes []string) *server.Permissions {
+func permissions(inboxes string, publishes []string) *server.Permissions {
 	return &server.Permissions{
 		Publish:   &server.SubjectPermission{Allow: publishes},
-		Subscribe: &server.SubjectPermission{Allow: []string{role.inboxPrefix() + ".>"}},
+		Subscribe: &server.SubjectPermission{Allow: []string{inboxes + ".>"}},
 	}
 }

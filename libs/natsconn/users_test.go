@@ -12,7 +12,7 @@ import (
 
 func TestAServerOfYourOwnLetsEachRoleDoWhatTheEmbeddedOneDoes(t *testing.T) {
 	t.Parallel()
-	keys, err := natsconn.EnsureKeys(t.TempDir())
+	keys, err := natsconn.EnsureKeys(t.TempDir(), "n1")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/slipway-paas/slipway/libs/rpc"
 )
 
 // Ops answers those who run the process: metrics, and whether it is well.
@@ -17,8 +19,12 @@ type Ops struct {
 }
 
 func (p *Process) listenRPC() (net.Listener, error) {
-	if p.settings.RPCListen == "" {
+	switch {
+	case p.settings.RPCListen == "":
 		return nil, errors.New("--rpc-listen: this service answers calls and needs an address, e.g. 127.0.0.1:0")
+	case !p.tls.On() && !rpc.Loopback(p.settings.RPCListen):
+		return nil, fmt.Errorf("--rpc-listen: %s is open to other machines, and anybody there could call this service: "+
+			"give --tls-ca and --tls-identity (see slipwayd certs), or an address like 127.0.0.1:9101", p.settings.RPCListen)
 	}
 	listener, err := net.Listen("tcp", p.settings.RPCListen)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -40,7 +41,10 @@ type Settings struct {
 	NATSKey   string `koanf:"nats-key" usage:"file with the NATS key (nkey seed) to connect with"`
 	Replicas  int    `koanf:"nats-replicas" default:"1" usage:"copies of each stream: 1 on one NATS server, 3 in a cluster"`
 	RPCListen string `koanf:"rpc-listen" usage:"host:port for gRPC, of a service that answers calls"`
-	OpsListen string `koanf:"ops-listen" default:"127.0.0.1:0" usage:"host:port for /metrics, /healthz and /readyz"`
+	// TLSCA and TLSIdentity are as in rpc.TLS.
+	TLSCA       string `koanf:"tls-ca" usage:"PEM file with the authority of the services' certificates, for gRPC between services (see slipwayd certs)"`
+	TLSIdentity string `koanf:"tls-identity" usage:"PEM file with this service's certificate and key, with --tls-ca"`
+	OpsListen   string `koanf:"ops-listen" default:"127.0.0.1:0" usage:"host:port for /metrics, /healthz and /readyz"`
 }
 
 // Common gives Main the settings of a configuration that embeds them.
@@ -48,6 +52,11 @@ func (s *Settings) Common() *Settings { return s }
 
 // Configuration is a struct for config.Load that embeds Settings.
 type Configuration interface{ Common() *Settings }
+
+// tls is who the service with that name is to others, slipway-scheduler being scheduler.
+func (s *Settings) tls(name string) rpc.TLS {
+	return rpc.TLS{Service: strings.TrimPrefix(name, "slipway-"), CA: s.TLSCA, Identity: s.TLSIdentity}
+}
 
 // Process is what a command builds its parts on.
 type Process struct {
@@ -57,6 +66,7 @@ type Process struct {
 	Observer *observe.Observer
 
 	settings *Settings
+	tls      rpc.TLS
 	group    *Group
 	server   *rpc.Server
 	closers  []func()
@@ -89,6 +99,11 @@ func Run(ctx context.Context, name, version string, args, environ []string, stdo
 		fmt.Fprintf(stderr, "%s: %v\n", name, err)
 		return ExitUsage
 	}
+	tls := configuration.Common().tls(name)
+	if err := tls.Validate(time.Now()); err != nil {
+		fmt.Fprintf(stderr, "%s: %v\n", name, err)
+		return ExitUsage
+	}
 	observer, err := observe.Setup(ctx, name, version, stderr)
 	if err != nil {
 		fmt.Fprintf(stderr, "%s: %v\n", name, err)
@@ -96,7 +111,7 @@ func Run(ctx context.Context, name, version string, args, environ []string, stdo
 	}
 	p := &Process{
 		Name: name, Version: version, Log: observer.Log, Observer: observer,
-		settings: configuration.Common(), group: NewGroup(observer.Log),
+		settings: configuration.Common(), tls: tls, group: NewGroup(observer.Log),
 	}
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
@@ -142,17 +157,19 @@ func (p *Process) run(ctx context.Context, build Build) error {
 func (p *Process) Add(name string, part Runnable) { p.group.Add(name, part) }
 
 // RPC is the process's gRPC server, to register on; asking for it makes it serve
-// on --rpc-listen.
-func (p *Process) RPC() *rpc.Server {
+// on --rpc-listen. With TLS it answers the named services only.
+func (p *Process) RPC(callers ...string) *rpc.Server {
 	if p.server == nil {
-		p.server = rpc.NewServer(p.Log)
+		p.server = p.tls.NewServer(p.Log, callers...)
 	}
 	return p.server
 }
 
-// Dial makes a client of another service, closed when the process has stopped.
-func (p *Process) Dial(target string) (*grpc.ClientConn, error) {
-	conn, err := rpc.Dial(target)
+// Dial makes a client of the service with that name, closed when the process has
+// stopped. With TLS the other side must prove that name; without, the target must be
+// on this machine.
+func (p *Process) Dial(name, target string) (*grpc.ClientConn, error) {
+	conn, err := p.tls.Dial(name, target)
 	if err != nil {
 		return nil, err
 	}
@@ -162,10 +179,19 @@ func (p *Process) Dial(target string) (*grpc.ClientConn, error) {
 
 // NATS connects as --nats and --nats-key say, until the process has stopped. The
 // platform's own services see to it that streams and buckets are there, so that they
-// may start in any order.
+// may start in any order. A node connects by NATSOfNode.
 func (p *Process) NATS(role natsconn.Role) (*nats.Conn, jetstream.JetStream, error) {
+	return p.connectNATS(role, "")
+}
+
+// NATSOfNode connects as NATS does, as that node.
+func (p *Process) NATSOfNode(id string) (*nats.Conn, jetstream.JetStream, error) {
+	return p.connectNATS(natsconn.RoleNode, id)
+}
+
+func (p *Process) connectNATS(role natsconn.Role, node string) (*nats.Conn, jetstream.JetStream, error) {
 	nc, err := natsconn.Connect(natsconn.Config{
-		URL: p.settings.NATS, SeedFile: p.settings.NATSKey, Role: role, Name: p.Name, Log: p.Log,
+		URL: p.settings.NATS, SeedFile: p.settings.NATSKey, Role: role, Node: node, Name: p.Name, Log: p.Log,
 	})
 	if err != nil {
 		return nil, nil, err

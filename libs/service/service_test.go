@@ -127,6 +127,15 @@ func TestAWrongCallEndsWithAReason(t *testing.T) {
 			p.RPC()
 			return nil
 		}},
+		"half of TLS": {args: []string{"--tls-ca", "ca.crt"}, code: service.ExitUsage, want: "--tls-ca without --tls-identity"},
+		"calls in plain text from other machines": {args: []string{"--rpc-listen", ":0"}, code: service.ExitFailed, want: "open to other machines", build: func(_ context.Context, p *service.Process) error {
+			p.RPC("gateway")
+			return nil
+		}},
+		"calls in plain text to other machines": {code: service.ExitFailed, want: "billing at 10.0.0.9:9103 is beyond this machine", build: func(_ context.Context, p *service.Process) error {
+			_, err := p.Dial("billing", "10.0.0.9:9103")
+			return err
+		}},
 		"a part is missing": {code: service.ExitFailed, want: "no seeds left", build: func(context.Context, *service.Process) error {
 			return errors.New("no seeds left")
 		}},

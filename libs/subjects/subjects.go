@@ -130,6 +130,9 @@ func EdgeApplied(edge string) string { return "edge.applied." + edge }
 // SecretsRequest is where a node asks for the environment of one of its instances.
 func SecretsRequest(node, instance string) string { return "svc.env." + node + "." + instance }
 
+// NodeInbox begins the subjects on which that node, and nobody else, gets answers.
+func NodeInbox(node string) string { return "_INBOX_NODE." + node }
+
 // ParseSecretsRequest splits a SecretsRequest subject.
 func ParseSecretsRequest(subject string) (node, instance string, err error) {
 	parts := strings.Split(subject, ".")

@@ -3,6 +3,7 @@ package scheduler
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/nats-io/nats.go"
 	"go.opentelemetry.io/otel/codes"
@@ -19,10 +20,14 @@ import (
 const secretsQueue = "scheduler"
 
 // answerSecrets gives node-agents the environment of instances that are to run on
-// them, until ctx ends. The answer depends on the node that the subject names; that a
-// node asks in its own name only is not held yet, for nodes share one key.
+// them, until ctx ends. The answer depends on the node that the subject names; NATS
+// lets each node's key ask in its own name only.
 func (s *Service) answerSecrets(ctx context.Context) error {
 	sub, err := s.deps.NATS.QueueSubscribe(subjects.AllSecretsRequests, secretsQueue, func(m *nats.Msg) {
+		if !toItself(m) {
+			s.deps.Log.WarnContext(ctx, "a question for an environment was to be answered elsewhere than to the node; it was not", "subject", m.Subject, "reply", m.Reply)
+			return
+		}
 		answer := s.tracedSecrets(ctx, m)
 		body, err := proto.Marshal(answer)
 		if err == nil {
@@ -37,6 +42,14 @@ func (s *Service) answerSecrets(ctx context.Context) error {
 	}
 	<-ctx.Done()
 	return sub.Unsubscribe()
+}
+
+// toItself reports whether the answer goes to the node that asks in its own name. NATS
+// does not hold the subject of an answer against what the one who asks may send: a node
+// could have us write for it, into another's heartbeat or into the log.
+func toItself(m *nats.Msg) bool {
+	node, _, err := subjects.ParseSecretsRequest(m.Subject)
+	return err == nil && strings.HasPrefix(m.Reply, subjects.NodeInbox(node)+".")
 }
 
 // tracedSecrets answers in the trace that the node asks in.

@@ -250,11 +250,41 @@ func TestAnEnvironmentIsSealedAndOnlyItsNodeGetsIt(t *testing.T) {
 // secrets is what a node is told of an instance's environment.
 func (p *platform) secrets(node string, i *nodev1.DesiredInstance) *nodev1.InstanceSecrets {
 	p.t.Helper()
-	reply, err := p.nc.Request(subjects.SecretsRequest(node, i.InstanceId), nil, 5*time.Second)
+	inbox := subjects.NodeInbox(node) + ".1"
+	answers, err := p.nc.SubscribeSync(inbox)
+	must(p.t, err)
+	defer func() { must(p.t, answers.Unsubscribe()) }()
+	must(p.t, p.nc.PublishRequest(subjects.SecretsRequest(node, i.InstanceId), inbox, nil))
+	reply, err := answers.NextMsg(5 * time.Second)
 	must(p.t, err)
 	var out nodev1.InstanceSecrets
 	must(p.t, proto.Unmarshal(reply.Data, &out))
 	return &out
+}
+
+func TestANodeCannotHaveItsAnswerWrittenElsewhere(t *testing.T) {
+	t.Parallel()
+	p := start(t)
+	ctx := t.Context()
+	heartbeats, err := p.js.KeyValue(ctx, subjects.BucketNodes)
+	must(t, err)
+	for _, elsewhere := range []string{
+		"$KV." + subjects.BucketNodes + ".n2", subjects.NodeInbox("n2") + ".1", subjects.NodeInbox("n10") + ".1", "evt.acme.deployment.d1.DeploymentRequested",
+	} {
+		heard, err := p.nc.SubscribeSync(elsewhere)
+		must(t, err)
+		must(t, p.nc.PublishRequest(subjects.SecretsRequest("n1", "i1"), elsewhere, nil))
+		// An honest question after it is answered, so the other one was looked at.
+		if got := p.secrets("n1", &nodev1.DesiredInstance{InstanceId: "i1"}); got.Error == "" {
+			t.Fatalf("there is no such instance, but the answer is %v", got)
+		}
+		if waiting, _, err := heard.Pending(); err != nil || waiting != 0 {
+			t.Errorf("%d answers came to %s: %v", waiting, elsewhere, err)
+		}
+	}
+	if entry, err := heartbeats.Get(ctx, "n2"); err == nil {
+		t.Errorf("n1 made n2's heartbeat %q", entry.Value())
+	}
 }
 
 func TestAPrincipalIsNeeded(t *testing.T) {

@@ -6,6 +6,11 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	eventlog "github.com/slipway-paas/slipway/libs/eventstore/jetstream"
+	"github.com/slipway-paas/slipway/libs/natsconn"
 	"github.com/slipway-paas/slipway/services/node-agent/node"
 )
 
@@ -13,8 +18,15 @@ import (
 const stopAppsWithin = 25 * time.Second
 
 func (p *platform) buildNodeAgent(ctx context.Context, g *ground) error {
+	nc, js, err := p.connectNode(g)
+	if err != nil {
+		return err
+	}
+	facts := eventlog.New(js, p.log,
+		eventlog.WithTracer(p.options.Observer.Tracer("eventstore")), eventlog.WithMeter(p.options.Observer.Meter()),
+		eventlog.WithWritable(g.writable))
 	agent, err := node.Open(ctx, p.config.node(), node.Deps{
-		NATS: g.nats, JetStream: g.js, Facts: g.store, Log: p.log.With("part", "node-agent"),
+		NATS: nc, JetStream: js, Facts: facts, Log: p.log.With("part", "node-agent"),
 		Metrics: p.options.Observer.Registry, Meter: p.options.Observer.Meter(), Tracer: p.options.Observer.Tracer("node-agent"), Version: p.options.Version,
 	})
 	if err != nil {
@@ -23,6 +35,23 @@ func (p *platform) buildNodeAgent(ctx context.Context, g *ground) error {
 	p.onClose(agent.Close)
 	p.group.Add("node-agent", localNode{Node: agent, platform: ctx})
 	return nil
+}
+
+// connectNode connects as this machine's node, which may then do what any other node may
+// and no more. With NATS servers of the operator's own it has the platform's key.
+func (p *platform) connectNode(g *ground) (*nats.Conn, jetstream.JetStream, error) {
+	c := g.asNode
+	c.Name = "node-agent " + p.config.Node.ID
+	nc, err := natsconn.Connect(c)
+	if err != nil {
+		return nil, nil, fmt.Errorf("--node-id: %w", err)
+	}
+	p.onClose(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return nil, nil, fmt.Errorf("use JetStream: %w", err)
+	}
+	return nc, js, nil
 }
 
 // node is the node-agent's share of the configuration.

@@ -45,8 +45,11 @@ type ground struct {
 	calls *rpc.Memory
 	// sealer is there once identity is built.
 	sealer *seal.Sealer
-	// natsURL and edgeKey are how the edge reaches NATS.
+	// natsURL and edgeKey are how the edge reaches NATS, asNode how this machine's node does.
 	natsURL, edgeKey string
+	asNode           natsconn.Config
+	// writable says why the log cannot be written; nil when others keep it.
+	writable func() error
 }
 
 // build makes every part, top to bottom; they stop in reverse order.
@@ -74,12 +77,12 @@ func (p *platform) buildAll(ctx context.Context, parts ...func(context.Context, 
 
 func (p *platform) buildNATS(ctx context.Context, g *ground) error {
 	connect := natsconn.Config{Role: natsconn.RolePlatform, Name: "slipwayd", Log: p.log}
-	var writable func() error // nil when others keep the log
 	if p.config.externalNATS() {
 		connect.URL, connect.SeedFile = p.config.NATS, p.config.NATSKey
 		g.natsURL, g.edgeKey = p.config.NATS, p.config.NATSKey
+		g.asNode = natsconn.Config{URL: p.config.NATS, SeedFile: p.config.NATSKey, Role: natsconn.RoleNode, Node: p.config.Node.ID, Log: p.log}
 	} else {
-		keys, err := natsconn.EnsureKeys(p.config.dir().NATSKeys())
+		keys, err := natsconn.EnsureKeys(p.config.dir().NATSKeys(), p.config.Node.ID)
 		if err != nil {
 			return err
 		}
@@ -91,9 +94,10 @@ func (p *platform) buildNATS(ctx context.Context, g *ground) error {
 		}
 		p.onClose(server.Stop)
 		p.group.Add("event log", server)
-		writable = server.Writable
+		g.writable = server.Writable
 		connect.Server, connect.SeedFile = server, keys.SeedFile(natsconn.RolePlatform)
 		g.natsURL, g.edgeKey = "nats://"+local(p.config.NATS), keys.SeedFile(natsconn.RoleEdge)
+		g.asNode = natsconn.Config{Server: server, SeedFile: keys.NodeSeedFile(p.config.Node.ID), Role: natsconn.RoleNode, Node: p.config.Node.ID, Log: p.log}
 	}
 	var err error
 	if g.nats, err = natsconn.Connect(connect); err != nil {
@@ -108,7 +112,7 @@ func (p *platform) buildNATS(ctx context.Context, g *ground) error {
 	}
 	g.store = eventlog.New(g.js, p.log,
 		eventlog.WithTracer(p.options.Observer.Tracer("eventstore")), eventlog.WithMeter(p.options.Observer.Meter()),
-		eventlog.WithWritable(writable))
+		eventlog.WithWritable(g.writable))
 	p.group.Add("nats", connection{g.nats})
 	return nil
 }

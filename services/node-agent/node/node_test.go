@@ -58,7 +58,7 @@ func newPlatform(t *testing.T) *platform {
 		}
 	})
 	p := &platform{t: t, registry: testimage.New(t), log: slog.New(slog.NewTextHandler(t.Output(), nil))}
-	keys, err := natsconn.EnsureKeys(filepath.Join(dir, "keys"))
+	keys, err := natsconn.EnsureKeys(filepath.Join(dir, "keys"), "n1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func newPlatform(t *testing.T) *platform {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.server.Stop)
-	nc, js := p.connect(natsconn.RolePlatform)
+	nc, js := p.connect(natsconn.Config{SeedFile: p.server.SeedFile(natsconn.RolePlatform)})
 	if err := natsconn.Provision(t.Context(), js, 1); err != nil {
 		t.Fatal(err)
 	}
@@ -96,11 +96,10 @@ func newPlatform(t *testing.T) *platform {
 	return p
 }
 
-func (p *platform) connect(role natsconn.Role) (*nats.Conn, natsjs.JetStream) {
+func (p *platform) connect(as natsconn.Config) (*nats.Conn, natsjs.JetStream) {
 	p.t.Helper()
-	nc, err := natsconn.Connect(natsconn.Config{
-		URL: p.server.URL(), SeedFile: p.server.SeedFile(role), Role: role, Name: p.t.Name(), Log: p.log,
-	})
+	as.URL, as.Name, as.Log = p.server.URL(), p.t.Name(), p.log
+	nc, err := natsconn.Connect(as)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -196,7 +195,7 @@ func (p *platform) answers(attempt uint32, path, want string) {
 // agent is a node that runs until it is stopped.
 func (p *platform) agent() (n *Node, stop func()) {
 	p.t.Helper()
-	nc, js := p.connect(natsconn.RoleNode)
+	nc, js := p.connect(natsconn.Config{SeedFile: p.server.NodeSeedFile("n1"), Role: natsconn.RoleNode, Node: "n1"})
 	n, err := Open(p.t.Context(), p.config, Deps{
 		NATS: nc, JetStream: js, Facts: jetstream.New(js, p.log), Log: p.log, Version: "test",
 	})

@@ -60,8 +60,12 @@ func (r *Roster) Apply(rec eventstore.Recorded) {
 }
 
 // Heard takes in a heartbeat, with the view's revision of it, and reports whether
-// room may have come by it.
+// room may have come by it. A heartbeat that does not name the node is none of it: it
+// was made to be written there by somebody who may not.
 func (r *Roster) Heard(id string, beat *nodev1.Node, revision uint64) bool {
+	if beat.GetNodeId() != id {
+		return false
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e := r.entry(id)

@@ -161,3 +161,13 @@ func TestACordonedNodeTakesNothingAndOneThatDrainsIsInTrouble(t *testing.T) {
 	w.happens("n1", &nodev1.NodeUncordoned{NodeId: "n1"})
 	w.takes("n1")
 }
+
+func TestAHeartbeatThatNamesAnotherNodeIsNone(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	for _, beat := range []*nodev1.Node{{Host: "there is no such instance"}, {NodeId: "n2", MemoryMb: 1000, CpuMillicores: 1000}} {
+		if w.Heard("n1", beat, 1) {
+			t.Errorf("n1 is said to live by %v", beat)
+		}
+	}
+}

@@ -23,7 +23,7 @@ func main() {
 		if err != nil {
 			return err
 		}
-		s.Register(p.RPC())
+		s.Register(p.RPC("gateway", "scheduler"))
 		p.Add("billing", s)
 		return nil
 	})

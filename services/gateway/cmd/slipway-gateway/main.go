@@ -54,15 +54,15 @@ func main() {
 		if err != nil {
 			return err
 		}
-		scheduler, err := p.Dial(c.Scheduler)
+		scheduler, err := p.Dial("scheduler", c.Scheduler)
 		if err != nil {
 			return err
 		}
-		identity, err := p.Dial(c.Identity)
+		identity, err := p.Dial("identity", c.Identity)
 		if err != nil {
 			return err
 		}
-		billing, err := p.Dial(c.Billing)
+		billing, err := p.Dial("billing", c.Billing)
 		if err != nil {
 			return err
 		}

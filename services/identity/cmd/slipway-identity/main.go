@@ -50,7 +50,7 @@ func main() {
 		if err != nil {
 			return err
 		}
-		s.Register(p.RPC())
+		s.Register(p.RPC("gateway"))
 		p.Add("identity", s)
 		if c.File != "" {
 			keep := identity.KeeperConfig{File: c.File, APIURL: c.APIURL, AppURL: c.AppURL}

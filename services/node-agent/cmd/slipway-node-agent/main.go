@@ -7,7 +7,6 @@ import (
 	"os"
 
 	"github.com/slipway-paas/slipway/libs/eventstore/jetstream"
-	"github.com/slipway-paas/slipway/libs/natsconn"
 	"github.com/slipway-paas/slipway/libs/service"
 	"github.com/slipway-paas/slipway/services/node-agent/node"
 )
@@ -36,7 +35,7 @@ func main() {
 	}
 	var c settings
 	service.Main(name, version, &c, func(ctx context.Context, p *service.Process) error {
-		nc, js, err := p.NATS(natsconn.RoleNode)
+		nc, js, err := p.NATSOfNode(c.NodeID)
 		if err != nil {
 			return err
 		}

@@ -53,7 +53,7 @@ func main() {
 		if err != nil {
 			return err
 		}
-		tiers, err := p.Dial(c.Billing)
+		tiers, err := p.Dial("billing", c.Billing)
 		if err != nil {
 			return err
 		}
@@ -66,7 +66,7 @@ func main() {
 		if err != nil {
 			return err
 		}
-		s.Register(p.RPC())
+		s.Register(p.RPC("gateway"))
 		p.Add("scheduler", s)
 		return nil
 	})

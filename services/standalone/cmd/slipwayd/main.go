@@ -1,7 +1,9 @@
 // Command slipwayd is the whole platform in one process. `slipwayd purge` removes a
 // data directory with the containers and networks that belong to it; `slipwayd ground`
 // runs only NATS and PostgreSQL, for services that are processes of their own;
-// `slipwayd nats-users` prints what a NATS server of one's own must know of the roles.
+// `slipwayd add-node ID` makes the NATS key of one more node, and `slipwayd nats-users`
+// prints what a NATS server of one's own must know of roles and nodes. `slipwayd certs`
+// makes the certificates by which services that are processes of their own know each other.
 package main
 
 import (
@@ -11,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -31,6 +34,9 @@ const (
 func main() { os.Exit(run()) }
 
 func run() int {
+	if len(os.Args) > 1 && os.Args[1] == "certs" {
+		return certs(os.Args[2:], time.Now(), os.Stdout, os.Stderr)
+	}
 	c := standalone.DefaultConfig()
 	do, args := command(os.Args[1:])
 	var help *config.Help
@@ -90,9 +96,29 @@ func command(args []string) (action, []string) {
 			}
 			return err
 		}, args[1:]
+	case "add-node":
+		return addNode(args[1:])
 	default:
 		return serve, args
 	}
+}
+
+// addNode takes the node's id before the flags.
+func addNode(args []string) (action, []string) {
+	id := ""
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		id, args = args[0], args[1:]
+	}
+	return func(_ context.Context, c standalone.Config, _ *observe.Observer) error {
+		if id == "" {
+			return errors.New("which node? say: slipwayd add-node ID [--data-dir DIR]")
+		}
+		file, err := standalone.AddNode(c, id)
+		if err == nil {
+			_, err = fmt.Println(file)
+		}
+		return err
+	}, args
 }
 
 func serve(ctx context.Context, c standalone.Config, observer *observe.Observer) error {
