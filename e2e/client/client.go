@@ -21,6 +21,8 @@ type Client struct {
 	API string
 	// Token is the bearer token; empty sends none.
 	Token string
+	// Header is sent with every call, beside the token's.
+	Header map[string]string
 	// HTTP is used for every call; http.DefaultClient when nil.
 	HTTP *http.Client
 }
@@ -86,6 +88,9 @@ func (c *Client) Do(ctx context.Context, method, path string, body any) (Answer,
 	}
 	if c.Token != "" {
 		request.Header.Set("Authorization", "Bearer "+c.Token)
+	}
+	for name, value := range c.Header {
+		request.Header.Set(name, value)
 	}
 	return send(c.http(), request)
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go/jetstream"
+	"google.golang.org/protobuf/proto"
 
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	"github.com/slipway-paas/slipway/libs/eventstore"
@@ -25,8 +26,8 @@ import (
 	"github.com/slipway-paas/slipway/e2e/stack"
 )
 
-// another is a client of another operator, in the org of that name. There is no
-// surface yet that makes operators, so the event is written as identity would.
+// another is a client with an access token of another operator, in the org of that
+// name. The events are written as identity would.
 func another(t *testing.T, s *stack.Stack, org string, scopes ...string) *client.Client {
 	t.Helper()
 	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
@@ -43,14 +44,18 @@ func another(t *testing.T, s *stack.Stack, org string, scopes ...string) *client
 	}
 	token, operator := rand.Text(), uuid.NewString()
 	hash := sha256.Sum256([]byte(token))
-	_, err = log.New(js, quiet).Append(t.Context(), eventstore.Expected{Event: eventstore.Event{
-		Aggregate: subjects.Of(org, subjects.Operator, operator), ID: uuid.NewString(), Time: time.Now(), Source: "scenarios",
-		Payload: &identityv1.OperatorBootstrapped{
+	for of, payload := range map[subjects.Aggregate]proto.Message{
+		subjects.Of(org, subjects.Org, org): &identityv1.OrgCreated{OrgId: org, Name: org, OwnerId: operator},
+		subjects.Of(org, subjects.Operator, operator): &identityv1.OperatorBootstrapped{
 			OperatorId: operator, OrgId: org, AppId: uuid.NewString(), TokenSha256: hash[:], Scopes: scopes,
 		},
-	}})
-	if err != nil {
-		t.Fatal(err)
+	} {
+		_, err = log.New(js, quiet).Append(t.Context(), eventstore.Expected{Event: eventstore.Event{
+			Aggregate: of, ID: uuid.NewString(), Time: time.Now(), Source: "scenarios", Payload: payload,
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 	c := &client.Client{API: s.API, Token: token}
 	eventually(t, "identity knows the operator", func(ctx context.Context) (bool, string, error) {

@@ -2,9 +2,11 @@ package gateway
 
 import (
 	"context"
+	"errors"
 
 	"google.golang.org/grpc"
 
+	"github.com/slipway-paas/slipway/libs/problem"
 	"github.com/slipway-paas/slipway/services/gateway/authn"
 )
 
@@ -25,7 +27,16 @@ func guardStream(guard *authn.Guard, limits *limits) grpc.ServerOption {
 		if err != nil {
 			return err
 		}
-		return next(srv, entered{ServerStream: stream, ctx: ctx})
+		if authn.Principal(ctx) == nil {
+			return next(srv, entered{ServerStream: stream, ctx: ctx})
+		}
+		ctx, stop := guard.Watch(ctx, info.FullMethod, authn.FromMetadata(ctx))
+		defer stop()
+		err = next(srv, entered{ServerStream: stream, ctx: ctx})
+		if refusal := (*problem.Error)(nil); errors.As(context.Cause(ctx), &refusal) {
+			return refusal
+		}
+		return err
 	})
 }
 

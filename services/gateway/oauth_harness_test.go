@@ -22,6 +22,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
+	"github.com/slipway-paas/slipway/libs/caller"
 	"github.com/slipway-paas/slipway/libs/eventstore"
 	"github.com/slipway-paas/slipway/libs/problem"
 	"github.com/slipway-paas/slipway/libs/rpc"
@@ -55,6 +56,14 @@ func (passwords) Login(_ context.Context, req *identityv1.LoginRequest) (*identi
 		return nil, problem.Unauthorized("The e-mail address or the password is not right.")
 	}
 	return &identityv1.LoginResponse{Token: "session-" + name}, nil
+}
+
+func (passwords) GetMe(ctx context.Context, _ *identityv1.GetMeRequest) (*identityv1.GetMeResponse, error) {
+	who := &identityv1.Principal{}
+	if err := caller.Incoming(ctx, who); err != nil {
+		return nil, err
+	}
+	return &identityv1.GetMeResponse{User: &identityv1.User{Email: who.GetOperatorId() + "@example.com"}}, nil
 }
 
 func beginOAuth(t testing.TB) *oauthStage {

@@ -19,7 +19,7 @@ func TestAnAppActsForWhoHasConsented(t *testing.T) {
 	}
 	b := s.browser(t)
 	page := b.consent("alice", "/api/oauth/authorize?"+app.query("scope", "billing:read deploy:manage"))
-	for _, want := range []string{"Buddo &lt;b&gt;Deploy", "Create, restart, stop and destroy deployments", "See bills", "client.example", "acme"} {
+	for _, want := range []string{"Buddo &lt;b&gt;Deploy", "Create, restart, stop and destroy deployments", "See bills", "client.example", "Acme", "alice@example.com"} {
 		if !strings.Contains(page.body, want) {
 			t.Errorf("the consent page does not say %q: %s", want, page.body)
 		}

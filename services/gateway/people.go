@@ -43,18 +43,20 @@ func (p people) Who(ctx context.Context, session, org string) (*identityv1.Princ
 	return nil, problem.Unauthorized("This token cannot sign anybody in; it must have the scope admin.")
 }
 
+// Account implements oauth.People.
+func (p people) Account(ctx context.Context, who *identityv1.Principal) (string, error) {
+	out, err := p.accounts.GetMe(authn.WithPrincipal(ctx, who), &identityv1.GetMeRequest{})
+	if err != nil && problem.From(err).Status == http.StatusNotFound {
+		// The first operator may have no account.
+		return "", nil
+	}
+	return out.GetUser().GetEmail(), err
+}
+
 // Orgs implements oauth.People.
 func (p people) Orgs(ctx context.Context, who *identityv1.Principal) ([]oauth.Org, error) {
-	own := []oauth.Org{{ID: who.GetOrgId(), Name: who.GetOrgId()}}
-	if who.GetKind() != identityv1.CredentialKind_CREDENTIAL_KIND_SESSION {
-		// An access token is for one organization.
-		return own, nil
-	}
 	out, err := p.orgs.ListOrgs(authn.WithPrincipal(ctx, who), &identityv1.ListOrgsRequest{})
 	if err != nil {
-		if problem.From(err).Status == http.StatusNotFound {
-			return own, nil
-		}
 		return nil, err
 	}
 	var all []oauth.Org

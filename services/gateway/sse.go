@@ -36,6 +36,8 @@ func (d *door) events(w http.ResponseWriter, r *http.Request) {
 		d.fail(w, r, err)
 		return
 	}
+	ctx, stop := d.guard.Watch(ctx, deployv1.DeployService_FollowDeploymentEvents_FullMethodName, authn.FromHeader(r.Header))
+	defer stop()
 	sink := &sseSink{w: w, rc: http.NewResponseController(w)}
 	if r.Method == http.MethodHead {
 		sink.header()

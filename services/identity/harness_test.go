@@ -50,6 +50,8 @@ type world struct {
 	t        *testing.T
 	clock    *clock
 	store    *memory.Store
+	sealer   *seal.Sealer
+	config   identity.Config
 	service  *identity.Service
 	identity identityv1.IdentityServiceClient
 	accounts identityv1.AccountServiceClient
@@ -59,9 +61,24 @@ type world struct {
 
 func begin(t *testing.T, config identity.Config) *world {
 	t.Helper()
-	w := &world{t: t, store: memory.New(), clock: &clock{now: time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)}}
+	w := &world{t: t, store: memory.New(), sealer: sealer(t), config: config, clock: &clock{now: time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)}}
+	w.start()
+	return w
+}
+
+// restart is another process on the same log and keys.
+func (w *world) restart() *world {
+	w.t.Helper()
+	again := *w
+	again.start()
+	return &again
+}
+
+func (w *world) start() {
+	t := w.t
+	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	s, err := identity.New(config, identity.Deps{Store: w.store, Seal: sealer(t), Now: w.clock.Now, Log: log})
+	s, err := identity.New(w.config, identity.Deps{Store: w.store, Seal: w.sealer, Now: w.clock.Now, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,14 +88,13 @@ func begin(t *testing.T, config identity.Config) *world {
 		t.Fatal(err)
 	}
 	s.Register(inside)
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan error, 1)
 	go func() { done <- inside.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-done; _ = inside.Close() })
 	w.service, w.identity = s, identityv1.NewIdentityServiceClient(inside.Conn())
 	w.accounts, w.orgs = identityv1.NewAccountServiceClient(inside.Conn()), identityv1.NewOrgServiceClient(inside.Conn())
 	w.keys = identityv1.NewApiKeyServiceClient(inside.Conn())
-	return w
 }
 
 // who asks, as the gateway does, who a credential speaks for.

@@ -137,8 +137,11 @@ func (s *Service) spendCode(ctx context.Context, state operator.State, code stri
 		return operator.State{}, err
 	}
 	after, err := s.change(ctx, state.ID, command)
-	if errors.Is(err, operator.ErrCode) {
+	switch {
+	case errors.Is(err, operator.ErrCode):
 		s.guesses.wrong(state.ID, s.deps.Now())
+	case err == nil:
+		s.guesses.right(state.ID)
 	}
 	return after, err
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/slipway-paas/slipway/libs/problem"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/identity/mail"
+	"github.com/slipway-paas/slipway/services/identity/oauthapp"
 	"github.com/slipway-paas/slipway/services/identity/org"
 )
 
@@ -90,8 +91,10 @@ func (s orgs) ListOrgs(ctx context.Context, _ *identityv1.ListOrgsRequest) (*ide
 		return nil, err
 	}
 	res := &identityv1.ListOrgsResponse{}
+	// An app is told of the organization that it acts for; the command line is the person's.
+	all := p.GetKind() == identityv1.CredentialKind_CREDENTIAL_KIND_SESSION || p.GetAppId() == oauthapp.CommandLine
 	for _, o := range s.known.orgsOf(state.ID) {
-		if p.GetKind() == identityv1.CredentialKind_CREDENTIAL_KIND_SESSION || p.GetOrgId() == o.ID {
+		if all || p.GetOrgId() == o.ID {
 			res.Orgs = append(res.Orgs, shownOrg(o, o.Members[state.ID].Role))
 		}
 	}

@@ -129,6 +129,12 @@ func (g *guesses) wait(id string, now time.Time) time.Duration {
 	return max(0, got.last.Add(guessWait).Sub(now))
 }
 
+func (g *guesses) right(id string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.got, id)
+}
+
 func (g *guesses) wrong(id string, now time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -73,7 +73,7 @@ func New(c Config, d Deps) (*Service, error) {
 	c = c.withDefaults()
 	s := &Service{
 		config: c, deps: d, known: newDirectory(), secrets: &secrets{sealer: d.Seal},
-		passwords: password.NewHasher(hashedAtOnce), guesses: newGuesses(), mails: mail.NewQueue(c.SMTP, d.Log), uses: newUses(d.Now),
+		passwords: password.NewHasher(hashedAtOnce, hashWaiting), guesses: newGuesses(), mails: mail.NewQueue(c.SMTP, d.Log), uses: newUses(d.Now),
 		operators: decider.NewHandler(d.Store, operator.Decider(), options[operator.State](d)),
 		orgs:      decider.NewHandler(d.Store, org.Decider(), options[org.State](d)),
 		keys:      decider.NewHandler(d.Store, apikey.Decider(), options[apikey.State](d)),
@@ -87,6 +87,8 @@ func New(c Config, d Deps) (*Service, error) {
 const (
 	// hashedAtOnce bounds passwords that are hashed at once: 19 MiB each.
 	hashedAtOnce = 4
+	// hashWaiting bounds those that wait for their turn.
+	hashWaiting = 64
 	// cached is how many folded aggregates of a kind are kept for commands.
 	cached = 1024
 )

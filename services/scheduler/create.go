@@ -70,7 +70,7 @@ func (s *Service) createAs(ctx context.Context, p *identityv1.Principal, id stri
 		// Held until the new deployment counts, so that two at once do not both get in.
 		s.limits.Lock()
 		defer s.limits.Unlock()
-		if s.fleet.Live(p.OperatorId, tier.Slug) >= limit {
+		if s.fleet.Live(p.OrgId, tier.Slug) >= limit {
 			return deployment.State{}, problem.Limit(fmt.Sprintf("Deployment limit reached: the tier %s allows %d. Destroy one first, or choose another tier.", tier.Slug, limit), 0)
 		}
 	}

@@ -151,7 +151,6 @@ func TestOthersAreRefused(t *testing.T) {
 	p := start(t)
 	d := p.create(request("mine"))
 	for name, other := range map[string]*identityv1.Principal{
-		"another operator":           {OrgId: "acme", OperatorId: "op2", AppId: "x"},
 		"another org":                {OrgId: "evil", OperatorId: "op1", AppId: "x"},
 		"another org that injects":   {OrgId: "*", OperatorId: "op1", AppId: "x"},
 		"another org with an id too": {OrgId: "evil", OperatorId: "op1", AppId: "app1"},
@@ -173,6 +172,27 @@ func TestOthersAreRefused(t *testing.T) {
 		fault(t, err, problem.CodeNotFound)
 		_, err = p.client.StopDeployment(t.Context(), &schedulerv1.StopDeploymentRequest{Principal: owner(), Id: id})
 		fault(t, err, problem.CodeNotFound)
+	}
+}
+
+func TestMembersOfAnOrganizationShareItsDeployments(t *testing.T) {
+	t.Parallel()
+	p := start(t)
+	d := p.create(request("ours"))
+	colleague := &identityv1.Principal{OrgId: "acme", OperatorId: "op2", AppId: "app2"}
+	list, err := p.client.ListDeployments(t.Context(), &schedulerv1.ListDeploymentsRequest{Principal: colleague})
+	if err != nil || len(list.GetDeployments()) != 1 || list.GetDeployments()[0].GetId() != d.Id || list.GetDeployments()[0].GetOperatorId() != "op1" {
+		t.Errorf("a colleague sees %v, %v", list, err)
+	}
+	if _, err := p.client.ListLogs(t.Context(), &schedulerv1.ListLogsRequest{Principal: colleague, Id: d.Id}); err != nil {
+		t.Errorf("a colleague reads the audit log: %v", err)
+	}
+	if _, err := p.client.StopDeployment(t.Context(), &schedulerv1.StopDeploymentRequest{Principal: colleague, Id: d.Id}); err != nil {
+		t.Errorf("a colleague stops it: %v", err)
+	}
+	stranger := &identityv1.Principal{OrgId: "evil", OperatorId: "op1", AppId: "app1"}
+	if list, err := p.client.ListDeployments(t.Context(), &schedulerv1.ListDeploymentsRequest{Principal: stranger}); err != nil || len(list.GetDeployments()) != 0 {
+		t.Errorf("the same operator for another organization sees %v, %v", list, err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -37,13 +38,16 @@ func Build(generated []byte, version string) ([]byte, error) {
 	}
 	info["version"] = version
 	doc["info"] = info
-	doc["security"] = []any{object{"bearer": []any{}}}
+	doc["security"] = []any{object{"bearer": []any{}}, object{"key": []any{}}}
 	doc["components"] = object{
-		"schemas":         schemas(),
-		"headers":         headers(),
-		"parameters":      parameters(),
-		"responses":       object{"Problem": problemResponse(), "TooManyRequests": tooMany()},
-		"securitySchemes": object{"bearer": object{"type": "http", "scheme": "bearer", "description": "An access token with the scope deploy:manage; for /api/v1/admin with the scope admin."}},
+		"schemas":    schemas(),
+		"headers":    headers(),
+		"parameters": parameters(),
+		"responses":  object{"Problem": problemResponse(), "TooManyRequests": tooMany()},
+		"securitySchemes": object{
+			"bearer": object{"type": "http", "scheme": "bearer", "description": "An access token with the scope deploy:manage for /api/deploy; a login's token for /api/v1/auth, orgs and api-keys; what has the scope admin for /api/v1/admin."},
+			"key":    object{"type": "apiKey", "in": "header", "name": "x-api-key", "description": "An API key, with the scopes it was made with."},
+		},
 	}
 
 	for path, item := range paths {
@@ -87,6 +91,9 @@ func complete(op object, path, method string) error {
 		delete(responses, "200")
 		responses["201"] = created
 	}
+	if slices.Contains(open(), fmt.Sprint(op["operationId"])) {
+		op["security"] = []any{}
+	}
 	codes := []string{"401", "403", "429", "503"}
 	if strings.Contains(path, "{") {
 		codes = append(codes, "404")
@@ -108,6 +115,13 @@ func complete(op object, path, method string) error {
 		op["parameters"] = append(parameters, object{"$ref": "#/components/parameters/IdempotencyKey"})
 	}
 	return nil
+}
+
+// open are the operations that need no credential.
+func open() []string {
+	return []string{
+		"AccountService_Register", "SignUpService_SignUp", "AccountService_Login", "AccountService_VerifyEmail", "AccountService_SendVerification",
+	}
 }
 
 // creations are the operations that answer 201, and what they say of it.

@@ -75,7 +75,7 @@ var rules = map[string]rule{
 	identityv1.AccountService_DisableTotp_FullMethodName:      person,
 
 	identityv1.OrgService_CreateOrg_FullMethodName:     manage,
-	identityv1.OrgService_ListOrgs_FullMethodName:      manage,
+	identityv1.OrgService_ListOrgs_FullMethodName:      bearer,
 	identityv1.OrgService_GetOrg_FullMethodName:        manage,
 	identityv1.OrgService_ListMembers_FullMethodName:   manage,
 	identityv1.OrgService_InviteMember_FullMethodName:  manage,

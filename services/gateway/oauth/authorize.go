@@ -12,6 +12,8 @@ import (
 // consentPage is what a person decides on.
 type consentPage struct {
 	App string
+	// Account is who consents.
+	Account string
 	// Action is where the form goes, Request what it brings back.
 	Action, Request, Token string
 	// Goes is the host, or the app's own scheme, that the person is sent to; empty for
@@ -51,6 +53,9 @@ func (h *Handler) authorize(w http.ResponseWriter, r *http.Request) error {
 func (h *Handler) showConsent(w http.ResponseWriter, r *http.Request, p *person, page consentPage) error {
 	orgs, err := h.deps.People.Orgs(r.Context(), p.principal)
 	if err != nil {
+		return err
+	}
+	if page.Account, err = h.deps.People.Account(r.Context(), p.principal); err != nil {
 		return err
 	}
 	page.Orgs, page.Org = orgs, p.principal.GetOrgId()

@@ -20,6 +20,8 @@ type People interface {
 	// Who says who a session, or a token with the scope admin, speaks for in an
 	// organization; in the person's own when that is empty. 401 when it is neither.
 	Who(ctx context.Context, session, org string) (*identityv1.Principal, error)
+	// Account is what the person knows its own account by; empty when it has no such name.
+	Account(ctx context.Context, who *identityv1.Principal) (string, error)
 	// Orgs are those that the person can act for.
 	Orgs(ctx context.Context, who *identityv1.Principal) ([]Org, error)
 }

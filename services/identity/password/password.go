@@ -30,9 +30,6 @@ const (
 	salt    = 16
 )
 
-// maxWaiting bounds who waits for their turn.
-const maxWaiting = 64
-
 var (
 	// ErrBusy is returned when too many passwords wait to be hashed.
 	ErrBusy = errors.New("too many passwords are being checked")
@@ -44,13 +41,15 @@ var (
 type Hasher struct {
 	turns   chan struct{}
 	waiting atomic.Int32
+	most    int32
 	// nobody is the hash of a password that nobody knows.
 	nobody string
 }
 
-// NewHasher makes a hasher that works on at most so many passwords at once.
-func NewHasher(atOnce int) *Hasher {
-	h := &Hasher{turns: make(chan struct{}, max(1, atOnce))}
+// NewHasher makes a hasher that works on at most atOnce passwords and lets at most
+// waiting others wait for their turn.
+func NewHasher(atOnce, waiting int) *Hasher {
+	h := &Hasher{turns: make(chan struct{}, max(1, atOnce)), most: int32(waiting)}
 	h.nobody = encode(passes, memory, lanes, random(salt), random(keySize))
 	return h
 }
@@ -64,7 +63,7 @@ func random(n int) []byte {
 
 // turn waits for one; done gives it back. Errors: ErrBusy, ctx's.
 func (h *Hasher) turn(ctx context.Context) (done func(), err error) {
-	if h.waiting.Add(1) > maxWaiting {
+	if h.waiting.Add(1) > h.most {
 		h.waiting.Add(-1)
 		return nil, ErrBusy
 	}

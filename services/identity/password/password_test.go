@@ -15,7 +15,7 @@ const older = "$argon2id$v=19$m=64,t=1,p=1$c2FsdHNhbHQ$"
 
 func TestAPasswordIsKnownByItsHash(t *testing.T) {
 	t.Parallel()
-	h := password.NewHasher(2)
+	h := password.NewHasher(2, 8)
 	first, err := h.Hash(t.Context(), "correct horse")
 	if err != nil || !strings.HasPrefix(first, "$argon2id$v=19$m=19456,t=2,p=1$") || strings.Contains(first, "horse") {
 		t.Fatalf("%s, %v", first, err)
@@ -32,7 +32,7 @@ func TestAPasswordIsKnownByItsHash(t *testing.T) {
 
 func TestAHashOfOtherParametersIsStale(t *testing.T) {
 	t.Parallel()
-	h := password.NewHasher(1)
+	h := password.NewHasher(1, 3)
 	if right, stale, err := h.Verify(t.Context(), older+strings.Repeat("A", 43), "correct horse"); right || !stale || err != nil {
 		t.Errorf("%v, %v, %v", right, stale, err)
 	}
@@ -44,7 +44,7 @@ func TestAHashOfOtherParametersIsStale(t *testing.T) {
 }
 
 func TestNobodyTakesAsLongAsSomebody(t *testing.T) {
-	h := password.NewHasher(1)
+	h := password.NewHasher(1, 3)
 	hash, err := h.Hash(t.Context(), "correct horse")
 	if err != nil {
 		t.Fatal(err)
@@ -69,10 +69,10 @@ func TestNobodyTakesAsLongAsSomebody(t *testing.T) {
 
 func TestPasswordsWaitForTheirTurnAndNotForEver(t *testing.T) {
 	t.Parallel()
-	h := password.NewHasher(1)
+	h := password.NewHasher(1, 3)
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
-	busy := make(chan error, 200)
+	busy := make(chan error, 20)
 	for range cap(busy) {
 		go func() {
 			_, err := h.Hash(t.Context(), "x")
@@ -88,7 +88,7 @@ func TestPasswordsWaitForTheirTurnAndNotForEver(t *testing.T) {
 		}
 	}
 	if refused == 0 {
-		t.Error("200 at once were all let in")
+		t.Error("20 at once were all let in")
 	}
 	if _, err := h.Hash(t.Context(), "x"); err != nil {
 		t.Errorf("afterwards: %v", err)

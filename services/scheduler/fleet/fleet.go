@@ -97,12 +97,12 @@ func (f *Fleet) OnNode(node string) []string {
 	return ids
 }
 
-// Live counts an operator's deployments on a tier that hold names: those that
+// Live counts an organization's deployments on a tier that hold names: those that
 // count against its limit.
-func (f *Fleet) Live(operator, tierSlug string) int {
+func (f *Fleet) Live(org, tierSlug string) int {
 	n := 0
 	f.Each(func(s deployment.State) {
-		if s.Operator == operator && s.Tier.GetSlug() == tierSlug && s.NamesHeld {
+		if s.Org == org && s.Tier.GetSlug() == tierSlug && s.NamesHeld {
 			n++
 		}
 	})

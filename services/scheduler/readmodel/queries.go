@@ -49,9 +49,9 @@ func (r Rows) Get(ctx context.Context, id string) (*schedulerv1.Deployment, erro
 	return d, nil
 }
 
-// List returns an operator's deployments, newest first, at most 1000.
-func (r Rows) List(ctx context.Context, org, operator string) ([]*schedulerv1.Deployment, error) {
-	rows, err := r.Pool.Query(ctx, "SELECT "+columns+" FROM "+r.table("deployments")+" WHERE org_id=$1 AND operator_id=$2 ORDER BY inserted_at DESC, id DESC LIMIT $3", org, operator, maxRows)
+// List returns an organization's deployments, newest first, at most 1000.
+func (r Rows) List(ctx context.Context, org string) ([]*schedulerv1.Deployment, error) {
+	rows, err := r.Pool.Query(ctx, "SELECT "+columns+" FROM "+r.table("deployments")+" WHERE org_id=$1 ORDER BY inserted_at DESC, id DESC LIMIT $2", org, maxRows)
 	if err != nil {
 		return nil, fmt.Errorf("listing deployments: %w", err)
 	}
