@@ -50,6 +50,11 @@ const (
 	Node       = "node"
 )
 
+// TenantKinds are the kinds of aggregate that an org's own events are of.
+func TenantKinds() []string {
+	return []string{Deployment, Org, APIKey, OAuthApp, Grant, Operator}
+}
+
 // AllEvents is the filter that matches every event.
 const AllEvents = "evt.>"
 
@@ -115,6 +120,26 @@ func KindFilter(kind string) string { return "evt.*." + kind + ".>" }
 
 // OrgFilter matches every event of one kind of aggregate in one org.
 func OrgFilter(org, kind string) string { return "evt." + org + "." + kind + ".>" }
+
+// Within matches the events of one type of the aggregates with that kind and id in one
+// org; an empty kind, id or type is any. Errors: ErrInvalid, also for the platform's own
+// org, which is no tenant's.
+func Within(org, kind, id, eventType string) (string, error) {
+	if org == Platform {
+		return "", fmt.Errorf("%q is no tenant: %w", org, ErrInvalid)
+	}
+	parts := []string{"evt", org, kind, id, eventType}
+	for i, part := range parts[1:] {
+		if part == "" && i > 0 {
+			parts[i+1] = "*"
+			continue
+		}
+		if err := token(part); err != nil {
+			return "", err
+		}
+	}
+	return strings.Join(parts, "."), nil
+}
 
 // AnyOrg matches the events of the aggregate with that kind and id, whatever its org.
 func AnyOrg(kind, id string) string { return "evt.*." + kind + "." + id + ".>" }

@@ -19,6 +19,7 @@ import (
 	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	oauthv1 "github.com/slipway-paas/slipway/gen/slipway/oauth/v1"
+	streamv1 "github.com/slipway-paas/slipway/gen/slipway/stream/v1"
 	"github.com/slipway-paas/slipway/libs/problem"
 	"github.com/slipway-paas/slipway/services/gateway/authn"
 	"github.com/slipway-paas/slipway/services/gateway/strictjson"
@@ -109,6 +110,7 @@ type dialectServers struct {
 	orgs     *orgServer
 	keys     *keyServer
 	apps     *appServer
+	events   *eventServer
 }
 
 func (s dialectServers) grpc(r grpc.ServiceRegistrar) {
@@ -119,6 +121,7 @@ func (s dialectServers) grpc(r grpc.ServiceRegistrar) {
 	identityv1.RegisterOrgServiceServer(r, s.orgs)
 	identityv1.RegisterApiKeyServiceServer(r, s.keys)
 	oauthv1.RegisterOAuthAppServiceServer(r, s.apps)
+	streamv1.RegisterEventServiceServer(r, s.events)
 }
 
 func (s dialectServers) rest(mux *runtime.ServeMux) error {

@@ -271,7 +271,7 @@ func (s *deployServer) FollowDeploymentEvents(req *deployv1.FollowDeploymentEven
 	if err != nil {
 		return err
 	}
-	err = s.streams.Follow(ctx, authn.Principal(ctx).GetOperatorId(), aggregate, req.GetAfterSequence(), grpcSink{stream})
+	err = s.streams.Follow(ctx, authn.Principal(ctx).GetOperatorId(), events.OneDeployment(aggregate), req.GetAfterSequence(), grpcSink{stream})
 	switch {
 	case errors.Is(err, events.ErrClosing):
 		return problem.Unavailable("Slipway is restarting; follow again from your last sequence.", time.Second)

@@ -62,6 +62,7 @@ func Build(generated []byte, version string) ([]byte, error) {
 		}
 	}
 	paths["/api/deploy/apps/{id}/events"] = object{"get": eventsOperation()}
+	paths["/api/v1/events"] = object{"get": orgEventsOperation()}
 	paths["/api/v1/health"] = object{"get": healthOperation()}
 	for path, operations := range oauthPaths() {
 		item, _ := paths[path].(object)
@@ -181,6 +182,26 @@ func eventsOperation() object {
 		"responses": object{
 			"200": object{"description": "OK", "content": object{"text/event-stream": object{"schema": ref("Event")}}},
 			"400": problemRef(), "401": problemRef(), "403": problemRef(), "404": problemRef(), "429": problemRef(), "503": problemRef(),
+		},
+	}
+}
+
+func orgEventsOperation() object {
+	sequence := object{"type": "integer", "minimum": 0}
+	many := object{"type": "array", "items": object{"type": "string"}, "maxItems": 8}
+	return object{
+		"tags":        []any{"EventService"},
+		"operationId": "EventService_FollowEvents",
+		"description": "The events of the caller's organization as server-sent events, from the first or from after the given sequence, going on as they happen; they end with the access to them. It needs the scope events:read. Each has id (the sequence), event (the type) and data (CloudEvents JSON).",
+		"parameters": []any{
+			object{"name": "type", "in": "query", "description": "Only events of these types.", "schema": many, "example": []any{"DeploymentRunning"}},
+			object{"name": "aggregate", "in": "query", "description": "Only events of these aggregates: kind, or kind/id.", "schema": many, "example": []any{"deployment"}},
+			object{"name": "after", "in": "query", "description": "Begin after this sequence.", "schema": sequence},
+			object{"name": "Last-Event-ID", "in": "header", "description": "Resume after this sequence; it comes before after.", "schema": sequence},
+		},
+		"responses": object{
+			"200": object{"description": "OK", "content": object{"text/event-stream": object{"schema": ref("Event")}}},
+			"400": problemRef(), "401": problemRef(), "403": problemRef(), "422": problemRef(), "429": problemRef(), "503": problemRef(),
 		},
 	}
 }

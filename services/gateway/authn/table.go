@@ -5,6 +5,7 @@ import (
 	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	oauthv1 "github.com/slipway-paas/slipway/gen/slipway/oauth/v1"
+	streamv1 "github.com/slipway-paas/slipway/gen/slipway/stream/v1"
 	"github.com/slipway-paas/slipway/libs/access"
 )
 
@@ -27,6 +28,8 @@ var (
 	// The deploy dialect is for OAuth apps.
 	deployRead   = rule{accessToken: access.DeployRead}
 	deployManage = rule{accessToken: access.DeployManage}
+	// eventsRead is for people and what acts for them.
+	eventsRead = rule{accessToken: access.EventsRead, session: access.EventsRead, apiKey: access.EventsRead}
 	// platform is for those who run it, by whatever they hold.
 	platform = rule{accessToken: access.Admin, session: access.Admin, apiKey: access.Admin}
 	// person is for people and nothing that acts for them.
@@ -51,6 +54,8 @@ var rules = map[string]rule{
 	deployv1.DeployService_StopDeployment_FullMethodName:         deployManage,
 	deployv1.DeployService_DestroyDeployment_FullMethodName:      deployManage,
 	deployv1.DeployService_FollowDeploymentEvents_FullMethodName: deployRead,
+
+	streamv1.EventService_FollowEvents_FullMethodName: eventsRead,
 
 	adminv1.AdminService_ListNodes_FullMethodName:         platform,
 	adminv1.AdminService_DrainNode_FullMethodName:         platform,
