@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	streamv1 "github.com/slipway-paas/slipway/gen/slipway/stream/v1"
+	"github.com/slipway-paas/slipway/libs/cloudevents"
 	"github.com/slipway-paas/slipway/libs/problem"
 	"github.com/slipway-paas/slipway/services/gateway/authn"
 	"github.com/slipway-paas/slipway/services/gateway/events"
@@ -25,7 +26,7 @@ type eventServer struct {
 func (s *eventServer) FollowEvents(req *streamv1.FollowEventsRequest, stream streamv1.EventService_FollowEventsServer) error {
 	ctx := stream.Context()
 	principal := authn.Principal(ctx)
-	of, err := events.Select(principal.GetOrgId(), req.GetTypes(), req.GetAggregates())
+	of, err := cloudevents.Select(principal.GetOrgId(), req.GetTypes(), req.GetAggregates())
 	if err != nil {
 		return err
 	}
@@ -52,7 +53,7 @@ func (g orgSink) Begin() error    { return g.stream.SendHeader(nil) }
 func (g orgSink) CaughtUp() error { return nil }
 func (g orgSink) Beat() error     { return nil }
 
-func (g orgSink) Send(e events.Event) error {
+func (g orgSink) Send(e cloudevents.Event) error {
 	data, err := e.Struct()
 	if err != nil {
 		return err

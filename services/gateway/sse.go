@@ -13,6 +13,7 @@ import (
 
 	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
 	streamv1 "github.com/slipway-paas/slipway/gen/slipway/stream/v1"
+	"github.com/slipway-paas/slipway/libs/cloudevents"
 	"github.com/slipway-paas/slipway/libs/problem"
 	"github.com/slipway-paas/slipway/services/gateway/authn"
 	"github.com/slipway-paas/slipway/services/gateway/events"
@@ -43,7 +44,7 @@ func (d *door) events(w http.ResponseWriter, r *http.Request) {
 		d.fail(w, r, err)
 		return
 	}
-	d.stream(w, r.WithContext(ctx), deployv1.DeployService_FollowDeploymentEvents_FullMethodName, events.OneDeployment(aggregate), after)
+	d.stream(w, r.WithContext(ctx), deployv1.DeployService_FollowDeploymentEvents_FullMethodName, cloudevents.OneDeployment(aggregate), after)
 }
 
 // orgEvents serves the events of the caller's organization as server-sent events.
@@ -62,7 +63,7 @@ func (d *door) orgEvents(w http.ResponseWriter, r *http.Request) {
 }
 
 // stream follows events for as long as what let the request in lets it.
-func (d *door) stream(w http.ResponseWriter, r *http.Request, rpc string, of events.Selection, after uint64) {
+func (d *door) stream(w http.ResponseWriter, r *http.Request, rpc string, of cloudevents.Selection, after uint64) {
 	ctx, stop := d.guard.Watch(r.Context(), rpc, authn.FromHeader(r.Header))
 	defer stop()
 	sink := &sseSink{w: w, rc: http.NewResponseController(w)}
@@ -84,12 +85,12 @@ func (d *door) stream(w http.ResponseWriter, r *http.Request, rpc string, of eve
 // wanted reads which events a request is for, and after which sequence: Last-Event-ID
 // before the parameter, for a browser's EventSource comes back to the same URL with it.
 // Errors are *problem.Error: 400 for a query that cannot be read, 422.
-func wanted(org string, r *http.Request) (events.Selection, uint64, error) {
+func wanted(org string, r *http.Request) (cloudevents.Selection, uint64, error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return events.Selection{}, 0, problem.Malformed("The query cannot be read; write it as type=DeploymentRunning&aggregate=deployment&after=0.")
+		return cloudevents.Selection{}, 0, problem.Malformed("The query cannot be read; write it as type=DeploymentRunning&aggregate=deployment&after=0.")
 	}
-	of, err := events.Select(org, query["type"], query["aggregate"])
+	of, err := cloudevents.Select(org, query["type"], query["aggregate"])
 	var faults []problem.Field
 	if err != nil {
 		faults = problem.From(err).Fields
@@ -107,7 +108,7 @@ func wanted(org string, r *http.Request) (events.Selection, uint64, error) {
 		faults = append(faults, fault...)
 	}
 	if len(faults) > 0 {
-		return events.Selection{}, 0, problem.Validation(faults)
+		return cloudevents.Selection{}, 0, problem.Validation(faults)
 	}
 	return of, after, nil
 }
@@ -167,7 +168,7 @@ func (s *sseSink) Begin() error {
 	return s.write([]byte("retry: 1000\n\n"))
 }
 
-func (s *sseSink) Send(e events.Event) error {
+func (s *sseSink) Send(e cloudevents.Event) error {
 	data, err := json.Marshal(e)
 	if err != nil {
 		return fmt.Errorf("write the event with sequence %d as JSON: %w", e.Sequence, err)

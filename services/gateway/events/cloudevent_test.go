@@ -16,14 +16,14 @@ import (
 	deploymentv1 "github.com/slipway-paas/slipway/gen/slipway/deployment/v1"
 	_ "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	_ "github.com/slipway-paas/slipway/gen/slipway/node/v1"
+	"github.com/slipway-paas/slipway/libs/cloudevents"
 	"github.com/slipway-paas/slipway/libs/eventstore"
 	"github.com/slipway-paas/slipway/libs/subjects"
-	"github.com/slipway-paas/slipway/services/gateway/events"
 )
 
 func render(t *testing.T, payload proto.Message) string {
 	t.Helper()
-	e, err := events.Render(eventstore.Recorded{Sequence: 3, Event: eventstore.Event{
+	e, err := cloudevents.Render(eventstore.Recorded{Sequence: 3, Event: eventstore.Event{
 		Aggregate: subjects.Of("o", subjects.Deployment, "d"), ID: "e", Payload: payload, Source: "test", Time: time.Unix(0, 1),
 	}})
 	if err != nil {

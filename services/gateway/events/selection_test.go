@@ -7,6 +7,7 @@ import (
 	"time"
 
 	deploymentv1 "github.com/slipway-paas/slipway/gen/slipway/deployment/v1"
+	"github.com/slipway-paas/slipway/libs/cloudevents"
 	"github.com/slipway-paas/slipway/libs/eventstore"
 	"github.com/slipway-paas/slipway/libs/problem"
 	"github.com/slipway-paas/slipway/libs/subjects"
@@ -27,14 +28,14 @@ func (a *asked) Follow(ctx context.Context, _ uint64, handle func(context.Contex
 	return err
 }
 
-type client struct{ got []events.Event }
+type client struct{ got []cloudevents.Event }
 
-func (c *client) Begin() error              { return nil }
-func (c *client) Send(e events.Event) error { c.got = append(c.got, e); return nil }
-func (c *client) CaughtUp() error           { return nil }
-func (c *client) Beat() error               { return nil }
+func (c *client) Begin() error                   { return nil }
+func (c *client) Send(e cloudevents.Event) error { c.got = append(c.got, e); return nil }
+func (c *client) CaughtUp() error                { return nil }
+func (c *client) Beat() error                    { return nil }
 
-func followed(t *testing.T, log *asked, of events.Selection) (*client, error) {
+func followed(t *testing.T, log *asked, of cloudevents.Selection) (*client, error) {
 	t.Helper()
 	c := &client{}
 	return c, events.NewStreams(log, 1, 1, time.Minute, func(string, uint64) {}).Follow(t.Context(), "op", of, 0, c)
@@ -48,7 +49,7 @@ func TestASelectionIsFiltersThatNeverOverlap(t *testing.T) {
 		"evt.acme.deployment.1.* evt.acme.org.*.*": {nil, {"org", "deployment/1"}},
 		"evt.acme.deployment.*.DeploymentRunning evt.acme.deployment.*.RouteBound": {{"RouteBound", "DeploymentRunning", "RouteBound"}, {"deployment"}},
 	} {
-		of, err := events.Select("acme", ask[0], ask[1])
+		of, err := cloudevents.Select("acme", ask[0], ask[1])
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -65,14 +66,14 @@ func TestWhatSelectsNothingOrTooMuchIsRefused(t *testing.T) {
 		{{"Nothing"}, nil}, {{"*"}, nil}, {{""}, nil}, {nil, {""}}, {nil, {"*"}}, {nil, {"session"}}, {nil, {"deployment/"}}, {nil, {"deployment/>"}},
 		{nil, {"deployment/a.b"}}, {nil, {"deployment/a/b"}}, {make([]string, 9), nil}, {nil, make([]string, 9)}, {{strings.Repeat("x", 9000)}, nil},
 	} {
-		_, err := events.Select("acme", ask[0], ask[1])
+		_, err := cloudevents.Select("acme", ask[0], ask[1])
 		p := problem.From(err)
 		if err == nil || p.Status != 422 || len(p.Fields) == 0 || len(p.Message) > 400 {
 			t.Errorf("%.40v: got %v", ask, err)
 		}
 	}
 	for _, org := range []string{"", "*", ">", subjects.Platform} {
-		if _, err := followed(t, &asked{}, events.Selection{Org: org}); err == nil {
+		if _, err := followed(t, &asked{}, cloudevents.Selection{Org: org}); err == nil {
 			t.Errorf("the organization %q was followed", org)
 		}
 	}
@@ -82,7 +83,7 @@ func TestWhatALogGivesOfAnotherOrganizationIsNotShown(t *testing.T) {
 	t.Parallel()
 	theirs := eventstore.Recorded{Sequence: 1, Event: eventstore.Event{Aggregate: subjects.Of("other", subjects.Deployment, "d"), Payload: &deploymentv1.DeploymentRunning{}}}
 	log := &asked{gives: []eventstore.Recorded{theirs}}
-	if c, err := followed(t, log, events.Selection{Org: "acme"}); err != nil || len(c.got) > 0 {
+	if c, err := followed(t, log, cloudevents.Selection{Org: "acme"}); err != nil || len(c.got) > 0 {
 		t.Errorf("got %v, %v", c.got, err)
 	}
 }

@@ -1,3 +1,5 @@
+// Package events follows the log for clients: an organization's own events, from any
+// place in it, without end.
 package events
 
 import (
@@ -7,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/slipway-paas/slipway/libs/cloudevents"
 	"github.com/slipway-paas/slipway/libs/eventstore"
 	"github.com/slipway-paas/slipway/libs/problem"
 	"github.com/slipway-paas/slipway/libs/subjects"
@@ -50,7 +53,7 @@ func (s *Streams) Close() { s.close() }
 type Sink interface {
 	// Begin is called once, when the stream is allowed.
 	Begin() error
-	Send(Event) error
+	Send(cloudevents.Event) error
 	// CaughtUp is called once, after Send had all that was in the log at the start.
 	CaughtUp() error
 	// Beat shows a client that nothing happens, and us whether it is still there.
@@ -61,8 +64,8 @@ type Sink interface {
 // new one, until ctx ends (nil), Close (ErrClosing), or the sink or the log fails.
 // Too many streams are a *problem.Error (429) before Begin. The sink is never
 // called concurrently.
-func (s *Streams) Follow(ctx context.Context, operator string, of Selection, after uint64, sink Sink) error {
-	filters, err := of.filters()
+func (s *Streams) Follow(ctx context.Context, operator string, of cloudevents.Selection, after uint64, sink Sink) error {
+	filters, err := of.Filters()
 	if err != nil {
 		return err
 	}
@@ -126,7 +129,7 @@ func (s *Streams) pump(ctx context.Context, org string, batches <-chan []eventst
 				if !rec.Readable() || rec.Aggregate.Org != org {
 					continue
 				}
-				event, err := Render(rec)
+				event, err := cloudevents.Render(rec)
 				if err != nil {
 					return false, err
 				}

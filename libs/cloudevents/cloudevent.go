@@ -1,6 +1,7 @@
-// Package events gives an organization its own events: rendered in CloudEvents' words,
-// without sealed values, followed from any place in the log.
-package events
+// Package cloudevents is how an organization sees its own events outside the platform:
+// which ones it selects, and each rendered in CloudEvents' words (CloudEvents 1.0,
+// JSON), without anything sealed.
+package cloudevents
 
 import (
 	"encoding/json"

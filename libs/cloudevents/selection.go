@@ -1,4 +1,4 @@
-package events
+package cloudevents
 
 import (
 	"cmp"
@@ -29,6 +29,14 @@ type Selection struct {
 
 // Aggregate is all of a kind, or when ID is set, one.
 type Aggregate struct{ Kind, ID string }
+
+// String is kind or kind/id, as Select reads it.
+func (a Aggregate) String() string {
+	if a.ID == "" {
+		return a.Kind
+	}
+	return a.Kind + "/" + a.ID
+}
 
 // OneDeployment selects all events of a deployment.
 func OneDeployment(a subjects.Aggregate) Selection {
@@ -95,9 +103,19 @@ func knownType(name string) bool {
 	return known
 }
 
-// filters are the subjects to follow; no two of them match the same event, which
-// JetStream refuses.
-func (s Selection) filters() ([]string, error) {
+// Matches reports whether the selection has an event of that aggregate and type.
+func (s Selection) Matches(a subjects.Aggregate, eventType string) bool {
+	if s.Org != a.Org || len(s.Types) > 0 && !slices.Contains(s.Types, eventType) {
+		return false
+	}
+	return len(s.Aggregates) == 0 || slices.ContainsFunc(s.Aggregates, func(w Aggregate) bool {
+		return w.Kind == a.Kind && (w.ID == "" || w.ID == a.ID)
+	})
+}
+
+// Filters are the subjects to follow; no two of them match the same event, which
+// JetStream refuses. Errors: subjects.ErrInvalid.
+func (s Selection) Filters() ([]string, error) {
 	kinds := slices.Clone(s.Aggregates)
 	slices.SortFunc(kinds, func(a, b Aggregate) int { return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.ID, b.ID)) })
 	whole := map[string]bool{}
