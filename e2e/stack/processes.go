@@ -38,11 +38,11 @@ func (s *Stack) startProcesses(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	rpc, err := freePorts(3)
+	rpc, err := freePorts(4)
 	if err != nil {
 		return err
 	}
-	identity, billing, scheduler := local(rpc[0]), local(rpc[1]), local(rpc[2])
+	identity, billing, scheduler, webhooks := local(rpc[0]), local(rpc[1]), local(rpc[2]), local(rpc[3])
 	services := []service{
 		{"registry", []string{"--listen", s.Registry, "--store-dir", filepath.Join(s.dataDir(), "registry")}},
 		{"billing", []string{"--rpc-listen", billing}},
@@ -55,6 +55,7 @@ func (s *Stack) startProcesses(ctx context.Context) error {
 			"--rpc-listen", scheduler, "--billing", billing, "--database-url", database, "--base-domain", s.BaseDomain,
 			"--master-key", filepath.Join(s.dataDir(), "master.key"), "--allowed-registries", s.registries(),
 		}, s.rolloutFlags()...)},
+		{"webhooks", []string{"--rpc-listen", webhooks, "--master-key", filepath.Join(s.dataDir(), "master.key")}},
 		{"health", nil},
 		{"proxy-config", nil},
 	}
@@ -73,7 +74,7 @@ func (s *Stack) startProcesses(ctx context.Context) error {
 	s.nodes = append(s.nodes, node)
 	pages = append(pages, "edge="+edgePage, "node-agent="+nodePage)
 	if err := s.runService(service{"gateway", append([]string{
-		"--listen", local(s.ports.API), "--identity", identity, "--billing", billing, "--scheduler", scheduler,
+		"--listen", local(s.ports.API), "--identity", identity, "--billing", billing, "--scheduler", scheduler, "--webhooks", webhooks,
 		"--services", strings.Join(pages, ","), "--master-key", filepath.Join(s.dataDir(), "master.key"),
 	}, s.limitFlags()...)}, local(s.ports.Ops)); err != nil {
 		return err

@@ -14,6 +14,8 @@ const (
 	StreamEvents = "EVENTS"
 	// StreamProbes keeps the last probe result of each instance, in memory.
 	StreamProbes = "PROBES"
+	// StreamDeliveries keeps the last state of each delivery to a webhook.
+	StreamDeliveries = "DELIVERIES"
 
 	// BucketDesired says what each node must run; key DesiredKey.
 	BucketDesired = "VIEW_desired"
@@ -48,11 +50,12 @@ const (
 	Grant      = "grant"
 	Device     = "device"
 	Node       = "node"
+	Webhook    = "webhook"
 )
 
 // TenantKinds are the kinds of aggregate that an org's own events are of.
 func TenantKinds() []string {
-	return []string{Deployment, Org, APIKey, OAuthApp, Grant, Operator}
+	return []string{Deployment, Org, APIKey, OAuthApp, Grant, Operator, Webhook}
 }
 
 // AllEvents is the filter that matches every event.
@@ -60,6 +63,9 @@ const AllEvents = "evt.>"
 
 // AllProbes matches every probe result.
 const AllProbes = "probe.>"
+
+// AllDeliveries matches every delivery to a webhook.
+const AllDeliveries = "delivery.>"
 
 // AllEdgesApplied matches what every edge says of its route table.
 const AllEdgesApplied = "edge.applied.*"
@@ -148,6 +154,9 @@ func AnyOrg(kind, id string) string { return "evt.*." + kind + "." + id + ".>" }
 func Probe(org, deployment, instance string) string {
 	return "probe." + org + "." + deployment + "." + instance
 }
+
+// Delivery is where the state of one delivery to a webhook is.
+func Delivery(org, webhook, id string) string { return "delivery." + org + "." + webhook + "." + id }
 
 // EdgeApplied is where one edge says which route table revision it serves.
 func EdgeApplied(edge string) string { return "edge.applied." + edge }

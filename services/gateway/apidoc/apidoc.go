@@ -17,6 +17,7 @@ import (
 	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	oauthv1 "github.com/slipway-paas/slipway/gen/slipway/oauth/v1"
+	webhooksv1 "github.com/slipway-paas/slipway/gen/slipway/webhooks/v1"
 )
 
 type object = map[string]any
@@ -132,6 +133,7 @@ func creations() map[string]string {
 		"OrgService_CreateOrg":           "Created, with the caller as its owner.",
 		"OrgService_InviteMember":        "Invited; whoever has the address may join.",
 		"ApiKeyService_CreateApiKey":     "Created; the key is shown this once.",
+		"WebhookService_CreateWebhook":   "Created; the secret is shown this once.",
 		"OAuthAppService_RegisterApp":    "Registered; the client_secret is shown this once.",
 	}
 }
@@ -282,6 +284,7 @@ func described() []protoreflect.FileDescriptor {
 		deployv1.File_slipway_deploy_v1_deploy_proto, adminv1.File_slipway_admin_v1_admin_proto,
 		identityv1.File_slipway_identity_v1_accounts_proto, identityv1.File_slipway_identity_v1_orgs_proto,
 		identityv1.File_slipway_identity_v1_apikeys_proto, oauthv1.File_slipway_oauth_v1_oauth_proto,
+		webhooksv1.File_slipway_webhooks_v1_webhooks_proto,
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	oauthv1 "github.com/slipway-paas/slipway/gen/slipway/oauth/v1"
 	streamv1 "github.com/slipway-paas/slipway/gen/slipway/stream/v1"
+	webhooksv1 "github.com/slipway-paas/slipway/gen/slipway/webhooks/v1"
 	"github.com/slipway-paas/slipway/libs/access"
 )
 
@@ -91,6 +92,14 @@ var rules = map[string]rule{
 	identityv1.ApiKeyService_CreateApiKey_FullMethodName: manage,
 	identityv1.ApiKeyService_ListApiKeys_FullMethodName:  manage,
 	identityv1.ApiKeyService_RevokeApiKey_FullMethodName: manage,
+
+	webhooksv1.WebhookService_CreateWebhook_FullMethodName:         manage,
+	webhooksv1.WebhookService_ListWebhooks_FullMethodName:          manage,
+	webhooksv1.WebhookService_DeleteWebhook_FullMethodName:         manage,
+	webhooksv1.WebhookService_RotateWebhookSecret_FullMethodName:   manage,
+	webhooksv1.WebhookService_EnableWebhook_FullMethodName:         manage,
+	webhooksv1.WebhookService_ListWebhookDeliveries_FullMethodName: manage,
+	webhooksv1.WebhookService_ReplayWebhook_FullMethodName:         manage,
 
 	oauthv1.OAuthAppService_RegisterApp_FullMethodName:   manage,
 	oauthv1.OAuthAppService_GetApp_FullMethodName:        manage,
