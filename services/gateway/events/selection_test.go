@@ -87,3 +87,22 @@ func TestWhatALogGivesOfAnotherOrganizationIsNotShown(t *testing.T) {
 		t.Errorf("got %v, %v", c.got, err)
 	}
 }
+
+func TestWhatASelectionHasIsItsOrganizationsOwn(t *testing.T) {
+	t.Parallel()
+	of, err := cloudevents.Select("acme", []string{"DeploymentRunning"}, []string{"deployment/1", "org"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for a, want := range map[subjects.Aggregate]bool{
+		subjects.Of("acme", subjects.Deployment, "1"): true, subjects.Of("acme", subjects.Deployment, "2"): false,
+		subjects.Of("other", subjects.Deployment, "1"): false, subjects.Of("acme", subjects.Org, "acme"): true,
+	} {
+		if got := of.Matches(a, "DeploymentRunning"); got != want {
+			t.Errorf("%s of %s: %v", a, a.Org, got)
+		}
+	}
+	if of.Matches(subjects.Of("acme", subjects.Deployment, "1"), "RouteBound") {
+		t.Error("it has events of other types")
+	}
+}
