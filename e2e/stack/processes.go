@@ -43,11 +43,11 @@ func (s *Stack) startProcesses(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	rpc, err := s.freePorts(3)
+	rpc, err := s.freePorts(4)
 	if err != nil {
 		return err
 	}
-	identity, billing, scheduler := local(rpc[0]), local(rpc[1]), local(rpc[2])
+	identity, billing, scheduler, webhooks := local(rpc[0]), local(rpc[1]), local(rpc[2]), local(rpc[3])
 	services := []service{
 		{"registry", []string{"--listen", s.Registry, "--store-dir", filepath.Join(s.dataDir(), "registry")}},
 		{"billing", []string{"--rpc-listen", billing}},
@@ -60,6 +60,7 @@ func (s *Stack) startProcesses(ctx context.Context) error {
 			"--rpc-listen", scheduler, "--billing", billing, "--database-url", database, "--base-domain", s.BaseDomain,
 			"--master-key", filepath.Join(s.dataDir(), "master.key"), "--allowed-registries", s.registries(),
 		}, s.rolloutFlags()...)},
+		{"webhooks", []string{"--rpc-listen", webhooks, "--master-key", filepath.Join(s.dataDir(), "master.key")}},
 		{"health", nil},
 		{"proxy-config", nil},
 	}
@@ -78,7 +79,7 @@ func (s *Stack) startProcesses(ctx context.Context) error {
 	s.nodes = append(s.nodes, node)
 	pages = append(pages, "edge="+edgePage, "node-agent="+nodePage)
 	if err := s.runService(service{"gateway", append([]string{
-		"--listen", local(s.ports.API), "--identity", identity, "--billing", billing, "--scheduler", scheduler,
+		"--listen", local(s.ports.API), "--identity", identity, "--billing", billing, "--scheduler", scheduler, "--webhooks", webhooks,
 		"--services", strings.Join(pages, ","), "--master-key", filepath.Join(s.dataDir(), "master.key"),
 	}, s.limitFlags()...)}, local(s.ports.Ops)); err != nil {
 		return err
@@ -122,7 +123,7 @@ func (s *Stack) runService(one service, ops string) error {
 }
 
 // calling are the services that call each other, or are called.
-var calling = []string{"gateway", "identity", "scheduler", "billing"}
+var calling = []string{"gateway", "identity", "scheduler", "billing", "webhooks"}
 
 func (s *Stack) certificates() string { return filepath.Join(s.dataDir(), "certs") }
 

@@ -23,6 +23,11 @@ const (
 	// AnswersTTL is how long a request with the same Idempotency-Key is the same request.
 	AnswersTTL = 24 * time.Hour
 	answersMax = 256 << 20
+	// DeliveriesKept is how long deliveries to webhooks are listed and may be replayed.
+	DeliveriesKept = 7 * 24 * time.Hour
+	// DeliveriesMax bounds them in number, for they are indexed in memory.
+	DeliveriesMax  = 100_000
+	deliveriesSize = 512 << 20
 )
 
 // Provision makes the platform's streams and buckets, or brings those that are
@@ -54,6 +59,20 @@ func Provision(ctx context.Context, js jetstream.JetStream, replicas int) error 
 			AllowDirect:       true,
 			// Results are never repeated: no room for remembering ids.
 			Duplicates: time.Second,
+		},
+		{
+			Name:              subjects.StreamDeliveries,
+			Description:       "The last state of each delivery to a webhook.",
+			Subjects:          []string{subjects.AllDeliveries},
+			Storage:           jetstream.FileStorage,
+			Replicas:          replicas,
+			MaxMsgsPerSubject: 1,
+			MaxMsgs:           DeliveriesMax,
+			MaxBytes:          deliveriesSize,
+			MaxAge:            DeliveriesKept,
+			Discard:           jetstream.DiscardOld,
+			AllowDirect:       true,
+			Duplicates:        time.Second,
 		},
 	} {
 		if _, err := js.CreateOrUpdateStream(ctx, stream); err != nil {

@@ -14,6 +14,8 @@ const (
 	StreamEvents = "EVENTS"
 	// StreamProbes keeps the last probe result of each instance, in memory.
 	StreamProbes = "PROBES"
+	// StreamDeliveries keeps the last state of each delivery to a webhook.
+	StreamDeliveries = "DELIVERIES"
 
 	// BucketDesired says what each node must run; key DesiredKey.
 	BucketDesired = "VIEW_desired"
@@ -48,13 +50,22 @@ const (
 	Grant      = "grant"
 	Device     = "device"
 	Node       = "node"
+	Webhook    = "webhook"
 )
+
+// TenantKinds are the kinds of aggregate that an org's own events are of.
+func TenantKinds() []string {
+	return []string{Deployment, Org, APIKey, OAuthApp, Grant, Operator, Webhook}
+}
 
 // AllEvents is the filter that matches every event.
 const AllEvents = "evt.>"
 
 // AllProbes matches every probe result.
 const AllProbes = "probe.>"
+
+// AllDeliveries matches every delivery to a webhook.
+const AllDeliveries = "delivery.>"
 
 // AllEdgesApplied matches what every edge says of its route table.
 const AllEdgesApplied = "edge.applied.*"
@@ -116,6 +127,26 @@ func KindFilter(kind string) string { return "evt.*." + kind + ".>" }
 // OrgFilter matches every event of one kind of aggregate in one org.
 func OrgFilter(org, kind string) string { return "evt." + org + "." + kind + ".>" }
 
+// Within matches the events of one type of the aggregates with that kind and id in one
+// org; an empty kind, id or type is any. Errors: ErrInvalid, also for the platform's own
+// org, which is no tenant's.
+func Within(org, kind, id, eventType string) (string, error) {
+	if org == Platform {
+		return "", fmt.Errorf("%q is no tenant: %w", org, ErrInvalid)
+	}
+	parts := []string{"evt", org, kind, id, eventType}
+	for i, part := range parts[1:] {
+		if part == "" && i > 0 {
+			parts[i+1] = "*"
+			continue
+		}
+		if err := token(part); err != nil {
+			return "", err
+		}
+	}
+	return strings.Join(parts, "."), nil
+}
+
 // AnyOrg matches the events of the aggregate with that kind and id, whatever its org.
 func AnyOrg(kind, id string) string { return "evt.*." + kind + "." + id + ".>" }
 
@@ -123,6 +154,9 @@ func AnyOrg(kind, id string) string { return "evt.*." + kind + "." + id + ".>" }
 func Probe(org, deployment, instance string) string {
 	return "probe." + org + "." + deployment + "." + instance
 }
+
+// Delivery is where the state of one delivery to a webhook is.
+func Delivery(org, webhook, id string) string { return "delivery." + org + "." + webhook + "." + id }
 
 // EdgeApplied is where one edge says which route table revision it serves.
 func EdgeApplied(edge string) string { return "edge.applied." + edge }

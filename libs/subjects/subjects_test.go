@@ -35,6 +35,28 @@ func TestWhatWouldReachAnotherTenantIsRefused(t *testing.T) {
 	}
 }
 
+func TestAFilterStaysWithinItsOrg(t *testing.T) {
+	t.Parallel()
+	for want, parts := range map[string][4]string{
+		"evt.acme.*.*.*":                           {"acme", "", "", ""},
+		"evt.acme.deployment.*.*":                  {"acme", "deployment", "", ""},
+		"evt.acme.deployment.d1.DeploymentRunning": {"acme", "deployment", "d1", "DeploymentRunning"},
+		"evt.acme.*.*.DeploymentRunning":           {"acme", "", "", "DeploymentRunning"},
+	} {
+		if got, err := subjects.Within(parts[0], parts[1], parts[2], parts[3]); err != nil || got != want {
+			t.Errorf("%v: got %s, %v", parts, got, err)
+		}
+	}
+	for _, bad := range [][4]string{
+		{"", "", "", ""}, {"*", "", "", ""}, {">", "", "", ""}, {subjects.Platform, "", "", ""}, {"acme", "*", "", ""}, {"acme", "deployment", ">", ""},
+		{"acme", "deployment", "a.b", ""}, {"acme", "", "", "*"}, {"acme.deployment", "", "", ""},
+	} {
+		if got, err := subjects.Within(bad[0], bad[1], bad[2], bad[3]); !errors.Is(err, subjects.ErrInvalid) {
+			t.Errorf("%v: got %s, %v", bad, got, err)
+		}
+	}
+}
+
 func TestSubjectsOfOtherKindsAreNoEvents(t *testing.T) {
 	t.Parallel()
 	for _, s := range []string{"evt.a.b.c", "evt.a.b.c.d.e", "xvt.a.b.c.d", "evt.a.b.c.*", ""} {

@@ -17,6 +17,7 @@ import (
 	healthv1 "github.com/slipway-paas/slipway/gen/slipway/health/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	schedulerv1 "github.com/slipway-paas/slipway/gen/slipway/scheduler/v1"
+	webhooksv1 "github.com/slipway-paas/slipway/gen/slipway/webhooks/v1"
 	"github.com/slipway-paas/slipway/libs/eventstore"
 	"github.com/slipway-paas/slipway/services/gateway/authn"
 	"github.com/slipway-paas/slipway/services/gateway/idempotency"
@@ -90,6 +91,8 @@ type Deps struct {
 	Accounts identityv1.AccountServiceClient
 	Orgs     identityv1.OrgServiceClient
 	APIKeys  identityv1.ApiKeyServiceClient
+	// Webhooks tells endpoints outside of events.
+	Webhooks webhooksv1.WebhookServiceClient
 	// OAuth keeps apps and grants.
 	OAuth identityv1.OAuthServiceClient
 	// Identity answers for credentials; Authenticator takes its place when set.
@@ -126,8 +129,8 @@ func (d Deps) withDefaults() (Deps, error) {
 	if d.Authenticator == nil && d.Identity != nil {
 		d.Authenticator = authn.NewTokens(d.Identity, d.Now)
 	}
-	if d.Scheduler == nil || d.Admin == nil || d.Tiers == nil || d.Authenticator == nil || d.Accounts == nil || d.Orgs == nil || d.APIKeys == nil || d.OAuth == nil || d.Store == nil || d.Services == nil || d.Log == nil {
-		return d, errors.New("the gateway needs clients of scheduler, tiers and identity, an event store, the services' readiness and a logger")
+	if d.Scheduler == nil || d.Admin == nil || d.Tiers == nil || d.Authenticator == nil || d.Accounts == nil || d.Orgs == nil || d.APIKeys == nil || d.OAuth == nil || d.Webhooks == nil || d.Store == nil || d.Services == nil || d.Log == nil {
+		return d, errors.New("the gateway needs clients of scheduler, tiers, identity and webhooks, an event store, the services' readiness and a logger")
 	}
 	return d, nil
 }

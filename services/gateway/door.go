@@ -53,6 +53,7 @@ func newDoor(deploy *deployServer, register registrar, guard *authn.Guard, limit
 		d.mux.Handle(rt.pattern(), d.translated(rt, translator))
 	}
 	d.mux.HandleFunc(eventsPattern, d.events)
+	d.mux.HandleFunc(orgEventsPattern, d.orgEvents)
 	d.mux.Handle("GET /api/v1/health", health)
 	pages.Register(d.mux.Handle)
 	d.mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {

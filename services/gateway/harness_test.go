@@ -23,6 +23,7 @@ import (
 	deploymentv1 "github.com/slipway-paas/slipway/gen/slipway/deployment/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	schedulerv1 "github.com/slipway-paas/slipway/gen/slipway/scheduler/v1"
+	webhooksv1 "github.com/slipway-paas/slipway/gen/slipway/webhooks/v1"
 	"github.com/slipway-paas/slipway/libs/eventstore"
 	"github.com/slipway-paas/slipway/libs/eventstore/memory"
 	"github.com/slipway-paas/slipway/libs/problem"
@@ -231,6 +232,7 @@ func begin(t testing.TB, change ...func(*gateway.Config, *gateway.Deps)) *stage 
 		Orgs:      identityv1.NewOrgServiceClient(inside.Conn()),
 		OAuth:     identityv1.NewOAuthServiceClient(inside.Conn()),
 		APIKeys:   identityv1.NewApiKeyServiceClient(inside.Conn()),
+		Webhooks:  webhooksv1.NewWebhookServiceClient(inside.Conn()),
 		Store:     s.store, Services: func() map[string]bool { return s.services }, Version: "1.2.3", Log: log,
 	}
 	for _, c := range change {

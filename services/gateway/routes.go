@@ -19,6 +19,8 @@ import (
 	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	oauthv1 "github.com/slipway-paas/slipway/gen/slipway/oauth/v1"
+	streamv1 "github.com/slipway-paas/slipway/gen/slipway/stream/v1"
+	webhooksv1 "github.com/slipway-paas/slipway/gen/slipway/webhooks/v1"
 	"github.com/slipway-paas/slipway/libs/problem"
 	"github.com/slipway-paas/slipway/services/gateway/authn"
 	"github.com/slipway-paas/slipway/services/gateway/strictjson"
@@ -45,6 +47,7 @@ func dialects() []protoreflect.ServiceDescriptor {
 		identityv1.File_slipway_identity_v1_orgs_proto.Services().ByName("OrgService"),
 		identityv1.File_slipway_identity_v1_apikeys_proto.Services().ByName("ApiKeyService"),
 		oauthv1.File_slipway_oauth_v1_oauth_proto.Services().ByName("OAuthAppService"),
+		webhooksv1.File_slipway_webhooks_v1_webhooks_proto.Services().ByName("WebhookService"),
 	}
 }
 
@@ -95,7 +98,7 @@ type registrar func(*runtime.ServeMux) error
 func created(m proto.Message) bool {
 	switch m.(type) {
 	case *deployv1.CreateDeploymentResponse, *identityv1.CreateOrgResponse, *identityv1.InviteMemberResponse, *identityv1.CreateApiKeyResponse,
-		*oauthv1.RegisterAppResponse:
+		*oauthv1.RegisterAppResponse, *webhooksv1.CreateWebhookResponse:
 		return true
 	}
 	return false
@@ -109,6 +112,8 @@ type dialectServers struct {
 	orgs     *orgServer
 	keys     *keyServer
 	apps     *appServer
+	events   *eventServer
+	webhooks *webhookServer
 }
 
 func (s dialectServers) grpc(r grpc.ServiceRegistrar) {
@@ -119,6 +124,8 @@ func (s dialectServers) grpc(r grpc.ServiceRegistrar) {
 	identityv1.RegisterOrgServiceServer(r, s.orgs)
 	identityv1.RegisterApiKeyServiceServer(r, s.keys)
 	oauthv1.RegisterOAuthAppServiceServer(r, s.apps)
+	streamv1.RegisterEventServiceServer(r, s.events)
+	webhooksv1.RegisterWebhookServiceServer(r, s.webhooks)
 }
 
 func (s dialectServers) rest(mux *runtime.ServeMux) error {
@@ -131,6 +138,7 @@ func (s dialectServers) rest(mux *runtime.ServeMux) error {
 		identityv1.RegisterOrgServiceHandlerServer(ctx, mux, s.orgs),
 		identityv1.RegisterApiKeyServiceHandlerServer(ctx, mux, s.keys),
 		oauthv1.RegisterOAuthAppServiceHandlerServer(ctx, mux, s.apps),
+		webhooksv1.RegisterWebhookServiceHandlerServer(ctx, mux, s.webhooks),
 	)
 }
 

@@ -16,6 +16,7 @@ import (
 	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	schedulerv1 "github.com/slipway-paas/slipway/gen/slipway/scheduler/v1"
+	"github.com/slipway-paas/slipway/libs/cloudevents"
 	"github.com/slipway-paas/slipway/libs/problem"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/gateway/authn"
@@ -271,7 +272,7 @@ func (s *deployServer) FollowDeploymentEvents(req *deployv1.FollowDeploymentEven
 	if err != nil {
 		return err
 	}
-	err = s.streams.Follow(ctx, authn.Principal(ctx).GetOperatorId(), aggregate, req.GetAfterSequence(), grpcSink{stream})
+	err = s.streams.Follow(ctx, authn.Principal(ctx).GetOperatorId(), cloudevents.OneDeployment(aggregate), req.GetAfterSequence(), grpcSink{stream})
 	switch {
 	case errors.Is(err, events.ErrClosing):
 		return problem.Unavailable("Slipway is restarting; follow again from your last sequence.", time.Second)
@@ -293,7 +294,7 @@ func (g grpcSink) CaughtUp() error { return nil }
 // Beat has nothing to do: HTTP/2 has its own pings.
 func (g grpcSink) Beat() error { return nil }
 
-func (g grpcSink) Send(e events.Event) error {
+func (g grpcSink) Send(e cloudevents.Event) error {
 	data, err := e.Struct()
 	if err != nil {
 		return err

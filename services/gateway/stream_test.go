@@ -34,9 +34,14 @@ type sse struct {
 
 func (s *stage) follow(t *testing.T, id string, headers ...string) *sse {
 	t.Helper()
+	return s.open(t, "/api/deploy/apps/"+id+"/events", headers...)
+}
+
+func (s *stage) open(t *testing.T, path string, headers ...string) *sse {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	t.Cleanup(cancel)
-	req, err := http.NewRequestWithContext(ctx, "GET", s.url+"/api/deploy/apps/"+id+"/events", nil)
+	req, err := http.NewRequestWithContext(ctx, "GET", s.url+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

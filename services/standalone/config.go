@@ -18,6 +18,7 @@ import (
 	"github.com/slipway-paas/slipway/services/identity/mail"
 	nodeagent "github.com/slipway-paas/slipway/services/node-agent"
 	"github.com/slipway-paas/slipway/services/scheduler"
+	"github.com/slipway-paas/slipway/services/webhooks"
 )
 
 // Config is what slipwayd is told by flags, SLIPWAY_… variables or YAML.
@@ -49,6 +50,7 @@ type Config struct {
 	SMTP               mail.Config       `koanf:"smtp"`
 	// RateLimits are how many requests a minute the API answers.
 	RateLimits gateway.RateLimits `koanf:"rate-limits"`
+	Webhooks   webhooks.Config    `koanf:"webhooks"`
 	// Tiers replaces the default tiers; YAML only.
 	Tiers []tier.Tier `koanf:"tiers"`
 }
@@ -119,6 +121,9 @@ func (c Config) Validate() error {
 		errs = append(errs, err)
 	}
 	if err := c.RateLimits.Validate(); err != nil {
+		errs = append(errs, err)
+	}
+	if err := c.Webhooks.Validate(); err != nil {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)

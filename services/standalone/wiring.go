@@ -15,6 +15,7 @@ import (
 	billingv1 "github.com/slipway-paas/slipway/gen/slipway/billing/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	schedulerv1 "github.com/slipway-paas/slipway/gen/slipway/scheduler/v1"
+	webhooksv1 "github.com/slipway-paas/slipway/gen/slipway/webhooks/v1"
 	"github.com/slipway-paas/slipway/libs/eventstore"
 	eventlog "github.com/slipway-paas/slipway/libs/eventstore/jetstream"
 	"github.com/slipway-paas/slipway/libs/natsconn"
@@ -34,6 +35,7 @@ import (
 	"github.com/slipway-paas/slipway/services/scheduler"
 	"github.com/slipway-paas/slipway/services/standalone/internal/edge"
 	"github.com/slipway-paas/slipway/services/standalone/internal/postgres"
+	"github.com/slipway-paas/slipway/services/webhooks"
 )
 
 // ground is what services stand on.
@@ -57,7 +59,7 @@ func (p *platform) build(ctx context.Context) error {
 	return p.buildAll(ctx,
 		p.buildNATS, p.buildDatabase, p.buildCalls, p.buildRegistry,
 		p.buildBilling, p.buildIdentity, p.buildScheduler, p.buildProxyConfig, p.buildHealth, p.buildNodeAgent,
-		p.buildEdge, p.buildGateway, p.buildOps,
+		p.buildEdge, p.buildWebhooks, p.buildGateway, p.buildOps,
 	)
 }
 
@@ -270,6 +272,18 @@ func (p *platform) buildEdge(_ context.Context, g *ground) error {
 	return nil
 }
 
+func (p *platform) buildWebhooks(_ context.Context, g *ground) error {
+	s, err := webhooks.New(p.config.Webhooks, webhooks.Deps{
+		Store: g.store, JetStream: g.js, Seal: g.sealer, Version: p.options.Version, Log: p.log.With("part", "webhooks"),
+	})
+	if err != nil {
+		return err
+	}
+	s.Register(g.calls)
+	p.group.Add("webhooks", s)
+	return nil
+}
+
 func (p *platform) buildGateway(ctx context.Context, g *ground) error {
 	rates, err := g.js.KeyValue(ctx, subjects.BucketRates)
 	if err != nil {
@@ -287,6 +301,7 @@ func (p *platform) buildGateway(ctx context.Context, g *ground) error {
 		Accounts:  identityv1.NewAccountServiceClient(g.calls.Conn()),
 		Orgs:      identityv1.NewOrgServiceClient(g.calls.Conn()),
 		APIKeys:   identityv1.NewApiKeyServiceClient(g.calls.Conn()),
+		Webhooks:  webhooksv1.NewWebhookServiceClient(g.calls.Conn()),
 		OAuth:     identityv1.NewOAuthServiceClient(g.calls.Conn()),
 		Store:     g.store,
 		Rates:     ratelimit.NewKV(rates),

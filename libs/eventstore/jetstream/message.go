@@ -73,6 +73,18 @@ func expect(msg *nats.Msg, e eventstore.Expected) {
 
 // decode reads an event. With an error the event is still one to hand over, as
 // unreadable.
+// Read is the event in a message of the stream of events, for those who follow it with
+// a consumer of their own. One that cannot be read has the payload NewUnreadable.
+func Read(msg jetstream.Msg) (eventstore.Recorded, error) {
+	about, err := msg.Metadata()
+	if err != nil {
+		return eventstore.Recorded{}, fmt.Errorf("read an event's place in the log: %w", err)
+	}
+	// Why it cannot be read is said by the store, to all who follow it.
+	rec, _ := decode(msg.Subject(), msg.Headers(), msg.Data(), about.Sequence.Stream)
+	return rec, nil
+}
+
 func decode(subject string, header nats.Header, data []byte, sequence uint64) (eventstore.Recorded, error) {
 	aggregate, _, err := subjects.ParseEvent(subject)
 	failed := func(err error) (eventstore.Recorded, error) {

@@ -17,6 +17,7 @@ import (
 	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	oauthv1 "github.com/slipway-paas/slipway/gen/slipway/oauth/v1"
+	webhooksv1 "github.com/slipway-paas/slipway/gen/slipway/webhooks/v1"
 )
 
 type object = map[string]any
@@ -62,6 +63,7 @@ func Build(generated []byte, version string) ([]byte, error) {
 		}
 	}
 	paths["/api/deploy/apps/{id}/events"] = object{"get": eventsOperation()}
+	paths["/api/v1/events"] = object{"get": orgEventsOperation()}
 	paths["/api/v1/health"] = object{"get": healthOperation()}
 	for path, operations := range oauthPaths() {
 		item, _ := paths[path].(object)
@@ -131,6 +133,7 @@ func creations() map[string]string {
 		"OrgService_CreateOrg":           "Created, with the caller as its owner.",
 		"OrgService_InviteMember":        "Invited; whoever has the address may join.",
 		"ApiKeyService_CreateApiKey":     "Created; the key is shown this once.",
+		"WebhookService_CreateWebhook":   "Created; the secret is shown this once.",
 		"OAuthAppService_RegisterApp":    "Registered; the client_secret is shown this once.",
 	}
 }
@@ -181,6 +184,26 @@ func eventsOperation() object {
 		"responses": object{
 			"200": object{"description": "OK", "content": object{"text/event-stream": object{"schema": ref("Event")}}},
 			"400": problemRef(), "401": problemRef(), "403": problemRef(), "404": problemRef(), "429": problemRef(), "503": problemRef(),
+		},
+	}
+}
+
+func orgEventsOperation() object {
+	sequence := object{"type": "integer", "minimum": 0}
+	many := object{"type": "array", "items": object{"type": "string"}, "maxItems": 8}
+	return object{
+		"tags":        []any{"EventService"},
+		"operationId": "EventService_FollowEvents",
+		"description": "The events of the caller's organization as server-sent events, from the first or from after the given sequence, going on as they happen; they end with the access to them. It needs the scope events:read. Each has id (the sequence), event (the type) and data (CloudEvents JSON).",
+		"parameters": []any{
+			object{"name": "type", "in": "query", "description": "Only events of these types.", "schema": many, "example": []any{"DeploymentRunning"}},
+			object{"name": "aggregate", "in": "query", "description": "Only events of these aggregates: kind, or kind/id.", "schema": many, "example": []any{"deployment"}},
+			object{"name": "after", "in": "query", "description": "Begin after this sequence.", "schema": sequence},
+			object{"name": "Last-Event-ID", "in": "header", "description": "Resume after this sequence; it comes before after.", "schema": sequence},
+		},
+		"responses": object{
+			"200": object{"description": "OK", "content": object{"text/event-stream": object{"schema": ref("Event")}}},
+			"400": problemRef(), "401": problemRef(), "403": problemRef(), "422": problemRef(), "429": problemRef(), "503": problemRef(),
 		},
 	}
 }
@@ -261,6 +284,7 @@ func described() []protoreflect.FileDescriptor {
 		deployv1.File_slipway_deploy_v1_deploy_proto, adminv1.File_slipway_admin_v1_admin_proto,
 		identityv1.File_slipway_identity_v1_accounts_proto, identityv1.File_slipway_identity_v1_orgs_proto,
 		identityv1.File_slipway_identity_v1_apikeys_proto, oauthv1.File_slipway_oauth_v1_oauth_proto,
+		webhooksv1.File_slipway_webhooks_v1_webhooks_proto,
 	}
 }
 

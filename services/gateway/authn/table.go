@@ -5,6 +5,8 @@ import (
 	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	oauthv1 "github.com/slipway-paas/slipway/gen/slipway/oauth/v1"
+	streamv1 "github.com/slipway-paas/slipway/gen/slipway/stream/v1"
+	webhooksv1 "github.com/slipway-paas/slipway/gen/slipway/webhooks/v1"
 	"github.com/slipway-paas/slipway/libs/access"
 )
 
@@ -27,6 +29,8 @@ var (
 	// The deploy dialect is for OAuth apps.
 	deployRead   = rule{accessToken: access.DeployRead}
 	deployManage = rule{accessToken: access.DeployManage}
+	// eventsRead is for people and what acts for them.
+	eventsRead = rule{accessToken: access.EventsRead, session: access.EventsRead, apiKey: access.EventsRead}
 	// platform is for those who run it, by whatever they hold.
 	platform = rule{accessToken: access.Admin, session: access.Admin, apiKey: access.Admin}
 	// person is for people and nothing that acts for them.
@@ -51,6 +55,8 @@ var rules = map[string]rule{
 	deployv1.DeployService_StopDeployment_FullMethodName:         deployManage,
 	deployv1.DeployService_DestroyDeployment_FullMethodName:      deployManage,
 	deployv1.DeployService_FollowDeploymentEvents_FullMethodName: deployRead,
+
+	streamv1.EventService_FollowEvents_FullMethodName: eventsRead,
 
 	adminv1.AdminService_ListNodes_FullMethodName:         platform,
 	adminv1.AdminService_DrainNode_FullMethodName:         platform,
@@ -86,6 +92,14 @@ var rules = map[string]rule{
 	identityv1.ApiKeyService_CreateApiKey_FullMethodName: manage,
 	identityv1.ApiKeyService_ListApiKeys_FullMethodName:  manage,
 	identityv1.ApiKeyService_RevokeApiKey_FullMethodName: manage,
+
+	webhooksv1.WebhookService_CreateWebhook_FullMethodName:         manage,
+	webhooksv1.WebhookService_ListWebhooks_FullMethodName:          manage,
+	webhooksv1.WebhookService_DeleteWebhook_FullMethodName:         manage,
+	webhooksv1.WebhookService_RotateWebhookSecret_FullMethodName:   manage,
+	webhooksv1.WebhookService_EnableWebhook_FullMethodName:         manage,
+	webhooksv1.WebhookService_ListWebhookDeliveries_FullMethodName: manage,
+	webhooksv1.WebhookService_ReplayWebhook_FullMethodName:         manage,
 
 	oauthv1.OAuthAppService_RegisterApp_FullMethodName:   manage,
 	oauthv1.OAuthAppService_GetApp_FullMethodName:        manage,

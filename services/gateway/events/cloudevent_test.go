@@ -8,18 +8,22 @@ import (
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	_ "github.com/slipway-paas/slipway/gen/slipway/claim/v1"
 	deploymentv1 "github.com/slipway-paas/slipway/gen/slipway/deployment/v1"
+	_ "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
+	_ "github.com/slipway-paas/slipway/gen/slipway/node/v1"
+	"github.com/slipway-paas/slipway/libs/cloudevents"
 	"github.com/slipway-paas/slipway/libs/eventstore"
 	"github.com/slipway-paas/slipway/libs/subjects"
-	"github.com/slipway-paas/slipway/services/gateway/events"
 )
 
 func render(t *testing.T, payload proto.Message) string {
 	t.Helper()
-	e, err := events.Render(eventstore.Recorded{Sequence: 3, Event: eventstore.Event{
+	e, err := cloudevents.Render(eventstore.Recorded{Sequence: 3, Event: eventstore.Event{
 		Aggregate: subjects.Of("o", subjects.Deployment, "d"), ID: "e", Payload: payload, Source: "test", Time: time.Unix(0, 1),
 	}})
 	if err != nil {
@@ -56,24 +60,51 @@ func TestDataIsTheWholePayload(t *testing.T) {
 	}
 }
 
-// Whatever bytes an event holds are sealed values today; a new field of bytes has
-// to be thought of before it is shown to anybody.
+// Bytes are what is sealed, and hashes of secrets: no event of any kind shows them.
 func TestNoEventShowsSealedValues(t *testing.T) {
 	t.Parallel()
-	messages := deploymentv1.File_slipway_deployment_v1_events_proto.Messages()
-	for i := range messages.Len() {
-		m := messages.Get(i)
-		for j := range m.Fields().Len() {
-			if f := m.Fields().Get(j); f.Kind() == protoreflect.BytesKind && m.Name() != "SealedEnv" {
-				t.Errorf("%s holds bytes", f.FullName())
-			}
+	walked := 0
+	protoregistry.GlobalTypes.RangeMessages(func(mt protoreflect.MessageType) bool {
+		file := mt.Descriptor().ParentFile().Path()
+		if !strings.HasPrefix(file, "slipway/") || !strings.HasSuffix(file, "events.proto") || mt.Descriptor().IsMapEntry() {
+			return true
 		}
+		m := mt.New()
+		plant(m, 3)
+		if got := render(t, m.Interface()); strings.Contains(got, "planted") || strings.Contains(got, "cGxhbnRlZA") {
+			t.Errorf("%s is shown as %s", mt.Descriptor().Name(), got)
+		}
+		walked++
+		return true
+	})
+	if walked < 40 {
+		t.Errorf("walked %d events only", walked)
 	}
 	release := &deploymentv1.Release{Id: "r", Env: &deploymentv1.SealedEnv{Names: []string{"KEY"}, Ciphertext: []byte("planted")}}
 	for _, payload := range []proto.Message{&deploymentv1.DeploymentRequested{Release: release}, &deploymentv1.RestartRequested{Release: release}} {
 		got := render(t, payload)
 		if strings.Contains(got, "ciphertext") || strings.Contains(got, "cGxhbnRlZA") || !strings.Contains(got, `"names":["KEY"]`) {
 			t.Errorf("shown as %s", got)
+		}
+	}
+}
+
+// plant puts a secret into all bytes of a message, so deep.
+func plant(m protoreflect.Message, depth int) {
+	fields := m.Descriptor().Fields()
+	for i := range fields.Len() {
+		f := fields.Get(i)
+		secret := protoreflect.ValueOfBytes([]byte("planted"))
+		switch {
+		case f.IsMap():
+		case f.IsList() && f.Kind() == protoreflect.BytesKind:
+			m.Mutable(f).List().Append(secret)
+		case f.Kind() == protoreflect.BytesKind:
+			m.Set(f, secret)
+		case f.IsList() && f.Message() != nil && depth > 0:
+			plant(m.Mutable(f).List().AppendMutable().Message(), depth-1)
+		case !f.IsList() && f.Message() != nil && depth > 0 && f.Message().ParentFile().Package() != "google.protobuf":
+			plant(m.Mutable(f).Message(), depth-1)
 		}
 	}
 }

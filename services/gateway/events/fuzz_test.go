@@ -9,9 +9,9 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	deploymentv1 "github.com/slipway-paas/slipway/gen/slipway/deployment/v1"
+	"github.com/slipway-paas/slipway/libs/cloudevents"
 	"github.com/slipway-paas/slipway/libs/eventstore/fuzzlog"
 	"github.com/slipway-paas/slipway/libs/subjects"
-	"github.com/slipway-paas/slipway/services/gateway/events"
 )
 
 // FuzzEveryEventIsShown: an event that was written wrong does not end the stream of
@@ -38,7 +38,7 @@ func FuzzEveryEventIsShown(f *testing.F) {
 			if !rec.Readable() {
 				continue
 			}
-			e, err := events.Render(rec)
+			e, err := cloudevents.Render(rec)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,3 +1,5 @@
+// Package events follows the log for clients: an organization's own events, from any
+// place in it, without end.
 package events
 
 import (
@@ -7,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/slipway-paas/slipway/libs/cloudevents"
 	"github.com/slipway-paas/slipway/libs/eventstore"
 	"github.com/slipway-paas/slipway/libs/problem"
 	"github.com/slipway-paas/slipway/libs/subjects"
@@ -34,7 +37,7 @@ type Streams struct {
 
 // NewStreams makes Streams that allow so many streams to one operator and in
 // total, and beat when nothing happened for that long. told is called before a
-// client learns of an event: what it reads then must not be older.
+// client learns of a deployment's event: what it reads then must not be older.
 func NewStreams(store eventstore.Store, perOperator, total int, heartbeat time.Duration, told func(id string, sequence uint64)) *Streams {
 	closing := make(chan struct{})
 	return &Streams{
@@ -50,18 +53,22 @@ func (s *Streams) Close() { s.close() }
 type Sink interface {
 	// Begin is called once, when the stream is allowed.
 	Begin() error
-	Send(Event) error
+	Send(cloudevents.Event) error
 	// CaughtUp is called once, after Send had all that was in the log at the start.
 	CaughtUp() error
 	// Beat shows a client that nothing happens, and us whether it is still there.
 	Beat() error
 }
 
-// Follow gives the aggregate's events after that sequence to the sink, then each
+// Follow gives the selected events after that sequence to the sink, then each
 // new one, until ctx ends (nil), Close (ErrClosing), or the sink or the log fails.
 // Too many streams are a *problem.Error (429) before Begin. The sink is never
 // called concurrently.
-func (s *Streams) Follow(ctx context.Context, operator string, a subjects.Aggregate, after uint64, sink Sink) error {
+func (s *Streams) Follow(ctx context.Context, operator string, of cloudevents.Selection, after uint64, sink Sink) error {
+	filters, err := of.Filters()
+	if err != nil {
+		return err
+	}
 	if err := s.acquire(operator); err != nil {
 		return err
 	}
@@ -81,9 +88,9 @@ func (s *Streams) Follow(ctx context.Context, operator string, a subjects.Aggreg
 			case <-ctx.Done():
 			}
 			return nil
-		}, func() { close(caughtUp) }, a.Filter())
+		}, func() { close(caughtUp) }, filters...)
 	}()
-	pumped, err := s.pump(ctx, batches, caughtUp, ended, sink)
+	pumped, err := s.pump(ctx, of.Org, batches, caughtUp, ended, sink)
 	stop()
 	if !pumped {
 		<-ended
@@ -92,7 +99,7 @@ func (s *Streams) Follow(ctx context.Context, operator string, a subjects.Aggreg
 }
 
 // pump reports whether it has taken the end from ended.
-func (s *Streams) pump(ctx context.Context, batches <-chan []eventstore.Recorded, caughtUp <-chan struct{}, ended <-chan error, sink Sink) (tookEnd bool, err error) {
+func (s *Streams) pump(ctx context.Context, org string, batches <-chan []eventstore.Recorded, caughtUp <-chan struct{}, ended <-chan error, sink Sink) (tookEnd bool, err error) {
 	beat := time.NewTicker(s.heartbeat)
 	defer beat.Stop()
 	for {
@@ -103,7 +110,7 @@ func (s *Streams) pump(ctx context.Context, batches <-chan []eventstore.Recorded
 			return false, ErrClosing
 		case err := <-ended:
 			if err != nil {
-				return true, fmt.Errorf("follow the deployment's events: %w", err)
+				return true, fmt.Errorf("follow events: %w", err)
 			}
 			return true, nil
 		case <-caughtUp:
@@ -117,14 +124,18 @@ func (s *Streams) pump(ctx context.Context, batches <-chan []eventstore.Recorded
 			}
 		case batch := <-batches:
 			for _, rec := range batch {
-				if !rec.Readable() {
+				// The filter has left others out already: who reads another's events would not
+				// know of it.
+				if !rec.Readable() || rec.Aggregate.Org != org {
 					continue
 				}
-				event, err := Render(rec)
+				event, err := cloudevents.Render(rec)
 				if err != nil {
 					return false, err
 				}
-				s.told(rec.Aggregate.ID, rec.Sequence)
+				if rec.Aggregate.Kind == subjects.Deployment {
+					s.told(rec.Aggregate.ID, rec.Sequence)
+				}
 				if err := sink.Send(event); err != nil {
 					return false, err
 				}

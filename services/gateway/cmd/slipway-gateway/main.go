@@ -10,6 +10,7 @@ import (
 	billingv1 "github.com/slipway-paas/slipway/gen/slipway/billing/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	schedulerv1 "github.com/slipway-paas/slipway/gen/slipway/scheduler/v1"
+	webhooksv1 "github.com/slipway-paas/slipway/gen/slipway/webhooks/v1"
 	"github.com/slipway-paas/slipway/libs/eventstore/jetstream"
 	"github.com/slipway-paas/slipway/libs/natsconn"
 	"github.com/slipway-paas/slipway/libs/seal"
@@ -32,6 +33,7 @@ type settings struct {
 	Scheduler string   `koanf:"scheduler" default:"127.0.0.1:9101" usage:"host:port of slipway-scheduler"`
 	Identity  string   `koanf:"identity" default:"127.0.0.1:9102" usage:"host:port of slipway-identity"`
 	Billing   string   `koanf:"billing" default:"127.0.0.1:9103" usage:"host:port of slipway-billing"`
+	Webhooks  string   `koanf:"webhooks" default:"127.0.0.1:9104" usage:"host:port of slipway-webhooks"`
 	Services  []string `koanf:"services" usage:"readiness pages of other services, name=URL, for /api/v1/health"`
 	MasterKey string   `koanf:"master-key" usage:"file with the key that wraps data keys; made when it is not there"`
 
@@ -66,7 +68,12 @@ func main() {
 		if err != nil {
 			return err
 		}
+		webhooks, err := p.Dial("webhooks", c.Webhooks)
+		if err != nil {
+			return err
+		}
 		checks["scheduler"], checks["identity"], checks["billing"] = peers.GRPC(scheduler), peers.GRPC(identity), peers.GRPC(billing)
+		checks["webhooks"] = peers.GRPC(webhooks)
 		watch := peers.New(checks)
 		rates, err := js.KeyValue(ctx, subjects.BucketRates)
 		if err != nil {
@@ -94,6 +101,7 @@ func main() {
 			APIKeys:   identityv1.NewApiKeyServiceClient(identity),
 			Rates:     ratelimit.NewKV(rates),
 			Answers:   answers,
+			Webhooks:  webhooksv1.NewWebhookServiceClient(webhooks),
 			OAuth:     identityv1.NewOAuthServiceClient(identity),
 			Store:     events, Probes: probes.NewJetStream(js, p.Log), Services: watch.Services,
 			Version: p.Version, Metrics: p.Observer.Registry, Exposition: p.Observer.Metrics(), Tracing: p.Observer.Tracing, Log: p.Log,

@@ -1,6 +1,7 @@
-// Package events gives a deployment's own events to who owns it: rendered in
-// CloudEvents' words, without sealed values, followed from any place in the log.
-package events
+// Package cloudevents is how an organization sees its own events outside the platform:
+// which ones it selects, and each rendered in CloudEvents' words (CloudEvents 1.0,
+// JSON), without anything sealed.
+package cloudevents
 
 import (
 	"encoding/json"
@@ -12,7 +13,6 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/structpb"
 
-	deploymentv1 "github.com/slipway-paas/slipway/gen/slipway/deployment/v1"
 	"github.com/slipway-paas/slipway/libs/eventstore"
 )
 
@@ -31,7 +31,8 @@ type Event struct {
 }
 
 // Render makes an Event of a recorded one. Data has every field of the payload
-// under its schema name, null or zero when absent; of sealed values only the names.
+// under its schema name, null or zero when absent, but for bytes: those are what is
+// sealed and hashes of secrets, and of sealed values only the names are shown.
 func Render(rec eventstore.Recorded) (Event, error) {
 	data, err := object(rec.Payload.ProtoReflect())
 	if err != nil {
@@ -52,17 +53,14 @@ func (e Event) Struct() (*structpb.Struct, error) {
 	return out, nil
 }
 
-// sealed is the one message whose content nobody outside may see.
-var sealed = (&deploymentv1.SealedEnv{}).ProtoReflect().Descriptor().FullName()
-
 // object is protojson's mapping but for 64-bit integers, which stay numbers, and
-// ciphertexts, which stay here.
+// bytes, which stay here.
 func object(m protoreflect.Message) (map[string]any, error) {
 	fields := m.Descriptor().Fields()
 	out := make(map[string]any, fields.Len())
 	for i := range fields.Len() {
 		field := fields.Get(i)
-		if m.Descriptor().FullName() == sealed && field.Kind() == protoreflect.BytesKind {
+		if holdsBytes(field) {
 			continue
 		}
 		if field.HasPresence() && !m.Has(field) {
@@ -76,6 +74,14 @@ func object(m protoreflect.Message) (map[string]any, error) {
 		out[field.TextName()] = v
 	}
 	return out, nil
+}
+
+// holdsBytes reports whether a field is bytes, many of them or a map to them.
+func holdsBytes(f protoreflect.FieldDescriptor) bool {
+	if f.IsMap() {
+		f = f.MapValue()
+	}
+	return f.Kind() == protoreflect.BytesKind
 }
 
 func fieldValue(field protoreflect.FieldDescriptor, v protoreflect.Value) (any, error) {
@@ -124,7 +130,7 @@ func single(field protoreflect.FieldDescriptor, v protoreflect.Value) (any, erro
 	case protoreflect.Uint32Kind, protoreflect.Fixed32Kind, protoreflect.Uint64Kind, protoreflect.Fixed64Kind:
 		return json.Number(fmt.Sprint(v.Uint())), nil
 	default:
-		// Strings, booleans and floats as they are; bytes become base64.
+		// Strings, booleans and floats as they are.
 		return v.Interface(), nil
 	}
 }

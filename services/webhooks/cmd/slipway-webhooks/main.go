@@ -1,0 +1,54 @@
+// Command slipway-webhooks tells endpoints outside of events.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/slipway-paas/slipway/libs/eventstore/jetstream"
+	"github.com/slipway-paas/slipway/libs/natsconn"
+	"github.com/slipway-paas/slipway/libs/seal"
+	"github.com/slipway-paas/slipway/libs/service"
+	"github.com/slipway-paas/slipway/libs/subjects"
+	"github.com/slipway-paas/slipway/services/webhooks"
+)
+
+// version is set by the build.
+var version = "dev"
+
+type settings struct {
+	service.Settings
+	Webhooks  webhooks.Config `koanf:"webhooks"`
+	MasterKey string          `koanf:"master-key" usage:"file with the key that wraps data keys; made when it is not there"`
+}
+
+func main() {
+	var c settings
+	service.Main("slipway-webhooks", version, &c, func(ctx context.Context, p *service.Process) error {
+		if c.MasterKey == "" {
+			return errors.New("--master-key is needed")
+		}
+		_, js, err := p.NATS(natsconn.RolePlatform)
+		if err != nil {
+			return err
+		}
+		keys, err := js.KeyValue(ctx, subjects.BucketKeys)
+		if err != nil {
+			return fmt.Errorf("open the bucket of data keys: %w", err)
+		}
+		sealer, err := seal.Unlock(ctx, c.MasterKey, keys)
+		if err != nil {
+			return err
+		}
+		events := jetstream.New(js, p.Log,
+			jetstream.WithTracer(p.Observer.Tracer("eventstore")), jetstream.WithMeter(p.Observer.Meter()))
+		s, err := webhooks.New(c.Webhooks, webhooks.Deps{Store: events, JetStream: js, Seal: sealer, Version: p.Version, Log: p.Log})
+		if err != nil {
+			return err
+		}
+		s.Register(p.RPC("gateway"))
+		p.Add("webhooks", s)
+		return nil
+	})
+}
