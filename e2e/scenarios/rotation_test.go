@@ -3,6 +3,7 @@ package scenarios
 import (
 	"context"
 	"crypto/rand"
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"os"
@@ -99,4 +100,22 @@ func TestTheMasterKeyIsRotatedWhileThePlatformRuns(t *testing.T) {
 		t.Fatal(err)
 	}
 	works("after all started again")
+}
+
+func TestAMasterKeyFromTheEnvironmentIsInNoFile(t *testing.T) {
+	t.Parallel()
+	given := base64.StdEncoding.EncodeToString([]byte(rand.Text() + rand.Text())[:32])
+	s := own(t, stack.Standalone, stack.Options{Env: []string{"SLIPWAY_MASTER_KEYS=" + given}})
+	a := deploy(t, s, map[string]any{"image": push(t, s, "latest", "one"), "port": 8080, "env_vars": map[string]string{"SECRET": "hunter2"}})
+	if got := a.visit("/env?name=SECRET").JSON()["value"]; got != "hunter2" {
+		t.Errorf("the app sees %v", got)
+	}
+	answer := call(t, s.Client(), http.MethodPost, "/api/v1/admin/keys/rotate", nil)
+	if isProblem(t, answer); answer.Status != http.StatusUnprocessableEntity || !strings.Contains(string(answer.Body), "SLIPWAY_MASTER_KEYS") {
+		t.Errorf("without a second key it was answered with %s", answer)
+	}
+	if _, err := os.Stat(s.MasterKey()); !os.IsNotExist(err) {
+		t.Errorf("there is a file with a master key: %v", err)
+	}
+	planted{"master key": given}.inFiles(t, s, 1)
 }
