@@ -16,6 +16,7 @@ import (
 	commonv1 "go.opentelemetry.io/proto/otlp/common/v1"
 	tracev1 "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 )
 
 // Span is one span as it was exported.
@@ -39,6 +40,7 @@ type Receiver struct {
 	mu      sync.Mutex
 	spans   []Span
 	exports int
+	raw     []byte
 }
 
 // Listen starts a receiver on a free port of the loopback address. Close it.
@@ -72,6 +74,11 @@ func (r *Receiver) Export(_ context.Context, in *collectorv1.ExportTraceServiceR
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.exports++
+	raw, err := proto.Marshal(in)
+	if err != nil {
+		return nil, fmt.Errorf("keep what was exported: %w", err)
+	}
+	r.raw = append(r.raw, raw...)
 	for _, resource := range in.GetResourceSpans() {
 		service := attributes(resource.GetResource().GetAttributes())["service.name"]
 		for _, scope := range resource.GetScopeSpans() {
@@ -81,6 +88,13 @@ func (r *Receiver) Export(_ context.Context, in *collectorv1.ExportTraceServiceR
 		}
 	}
 	return &collectorv1.ExportTraceServiceResponse{}, nil
+}
+
+// Raw is everything that was exported, as it was encoded: texts are in it as they are.
+func (r *Receiver) Raw() []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.raw)
 }
 
 // Exports is how often anything was exported.

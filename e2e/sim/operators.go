@@ -17,6 +17,7 @@ import (
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	schedulerv1 "github.com/slipway-paas/slipway/gen/slipway/scheduler/v1"
 	"github.com/slipway-paas/slipway/libs/problem"
+	"github.com/slipway-paas/slipway/libs/seal"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/node-agent/runtime"
 )
@@ -247,6 +248,9 @@ func (s sealer) Open(_ context.Context, a subjects.Aggregate, ciphertext []byte)
 	}
 	return env, json.Unmarshal(ciphertext, &env)
 }
+
+// Rotate has nothing to do: there is no master key here.
+func (s sealer) Rotate(context.Context) (seal.Rotated, error) { return seal.Rotated{}, nil }
 
 func (s sealer) Destroy(ctx context.Context, a subjects.Aggregate) error {
 	return s.p.do(ctx, kindKeys, "destroy "+s.p.w.short(a.ID), func(verdict) error {

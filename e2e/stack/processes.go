@@ -43,6 +43,7 @@ func (s *Stack) startProcesses(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.Database = database
 	rpc, err := s.freePorts(4)
 	if err != nil {
 		return err
@@ -54,13 +55,13 @@ func (s *Stack) startProcesses(ctx context.Context) error {
 		{"identity", []string{
 			"--rpc-listen", identity, "--public-url", s.API,
 			"--credentials-file", filepath.Join(s.dataDir(), "credentials.json"),
-			"--master-key", filepath.Join(s.dataDir(), "master.key"),
+			"--master-key", s.MasterKey(),
 		}},
 		{"scheduler", append([]string{
 			"--rpc-listen", scheduler, "--billing", billing, "--database-url", database, "--base-domain", s.BaseDomain,
-			"--master-key", filepath.Join(s.dataDir(), "master.key"), "--allowed-registries", s.registries(),
+			"--master-key", s.MasterKey(), "--allowed-registries", s.registries(),
 		}, s.rolloutFlags()...)},
-		{"webhooks", []string{"--rpc-listen", webhooks, "--master-key", filepath.Join(s.dataDir(), "master.key")}},
+		{"webhooks", []string{"--rpc-listen", webhooks, "--master-key", s.MasterKey()}},
 		{"health", nil},
 		{"proxy-config", nil},
 	}
@@ -80,7 +81,7 @@ func (s *Stack) startProcesses(ctx context.Context) error {
 	pages = append(pages, "edge="+edgePage, "node-agent="+nodePage)
 	if err := s.runService(service{"gateway", append([]string{
 		"--listen", local(s.ports.API), "--identity", identity, "--billing", billing, "--scheduler", scheduler, "--webhooks", webhooks,
-		"--services", strings.Join(pages, ","), "--master-key", filepath.Join(s.dataDir(), "master.key"),
+		"--services", strings.Join(pages, ","), "--master-key", s.MasterKey(),
 	}, s.limitFlags()...)}, local(s.ports.Ops)); err != nil {
 		return err
 	}

@@ -94,6 +94,8 @@ type Stack struct {
 	BaseDomain     string
 	// Dir holds the data and, under logs, each process's output.
 	Dir string
+	// Database is where PostgreSQL is, postgres://…; of platforms in several processes.
+	Database string
 	// Token is the first operator's.
 	Token      string
 	OperatorID string
@@ -169,6 +171,9 @@ func newStack(o Options) (*Stack, error) {
 }
 
 func (s *Stack) dataDir() string { return filepath.Join(s.Dir, s.options.Below, "data") }
+
+// MasterKey is the file with the master keys.
+func (s *Stack) MasterKey() string { return filepath.Join(s.dataDir(), "master.key") }
 
 func (s *Stack) logDir() string { return filepath.Join(s.Dir, "logs") }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/slipway-paas/slipway/libs/natsconn"
+	"github.com/slipway-paas/slipway/libs/seal"
 	"github.com/slipway-paas/slipway/libs/subjects"
 )
 
@@ -86,11 +87,17 @@ type Options struct {
 
 // Create writes a backup of the platform to a new file with mode 0600, while commands
 // flow. The file appears when it has been proved good. It needs room for the log
-// twice beside the file. Errors: ErrExists, ErrDifferent.
+// twice beside the file. Errors: ErrExists, ErrDifferent, seal.ErrHeld.
 func Create(ctx context.Context, path string, from *Source, o Options) (Manifest, error) {
 	if _, err := os.Lstat(path); err == nil {
 		return Manifest{}, fmt.Errorf("%s: %w", path, ErrExists)
 	}
+	// The data keys that are copied and the master keys that wrap them must belong together.
+	release, err := seal.Hold(from.dir.MasterKey())
+	if err != nil {
+		return Manifest{}, err
+	}
+	defer func() { _ = release() }()                                   // the process's end does it too
 	work, err := os.MkdirTemp(filepath.Dir(path), ".slipway-backup-*") // is 0700
 	if err != nil {
 		return Manifest{}, fmt.Errorf("make a place for the backup: %w", err)
@@ -116,7 +123,7 @@ func Create(ctx context.Context, path string, from *Source, o Options) (Manifest
 	}
 	begin("writing " + path)
 	made := filepath.Join(work, "backup")
-	if err := writeArchive(ctx, made, from.dir, streams, m, o); err != nil {
+	if err := writeArchive(ctx, made, from, streams, m, o); err != nil {
 		return Manifest{}, err
 	}
 	begin("reading it back")

@@ -253,6 +253,74 @@ func TestADataKeyDestroyedMeanwhileIsKeptForALogThatStillNeedsIt(t *testing.T) {
 	}
 }
 
+func TestAPlatformWhoseMasterKeyIsGivenIsBackedUpWithoutIt(t *testing.T) {
+	t.Parallel()
+	p := run(t, t.TempDir())
+	if err := os.Remove(p.dir.MasterKey()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := backup.Open(string(p.dir), backup.At{}, silent); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a lost master key is no reason to stop: %v", err)
+	}
+	source, err := backup.Open(string(p.dir), backup.At{NoMasterKey: true}, silent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer source.Close()
+	file, dir := filepath.Join(t.TempDir(), "backup"), filepath.Join(t.TempDir(), "data")
+	if _, err := backup.Create(t.Context(), file, source, backup.Options{Version: "test", Log: silent}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := backup.Restore(t.Context(), file, dir, backup.RestoreOptions{Log: silent}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestABackupFromBetweenTwoRotationsOpensWithTheKeysInIt(t *testing.T) {
+	t.Parallel()
+	p := run(t, t.TempDir())
+	open := func(q *platform) *seal.Sealer {
+		t.Helper()
+		master, err := seal.Master(q.dir.MasterKey())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return seal.New(master, q.keys)
+	}
+	s, a := open(p), deployment(1)
+	_, sealed, err := s.Seal(t.Context(), a, map[string]string{"TOKEN": "hunter2"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Rotate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "backup")
+	if _, err := p.backup(file, ""); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Rotate(t.Context()); err != nil {
+		t.Fatalf("after the backup: %v", err)
+	}
+	release, err := seal.Hold(p.dir.MasterKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.backup(file+"2", ""); !errors.Is(err, seal.ErrHeld) {
+		t.Errorf("a backup during a rotation: %v", err)
+	}
+	if err := release(); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "data")
+	if _, err := backup.Restore(t.Context(), file, dir, backup.RestoreOptions{Log: silent}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := open(run(t, dir)).Open(t.Context(), a, sealed); err != nil || got["TOKEN"] != "hunter2" {
+		t.Errorf("restored: %v, %v", got, err)
+	}
+}
+
 func TestWhatMustNotBeIsRefused(t *testing.T) {
 	t.Parallel()
 	p := run(t, t.TempDir())

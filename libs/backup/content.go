@@ -21,8 +21,11 @@ type file struct {
 }
 
 // files are the single files of a backup: keys, credentials, settings.
-func files(dir datadir.Dir) ([]file, error) {
-	all := []file{{"master.key", true}, {"credentials.json", false}, {"settings.yaml", false}}
+func files(dir datadir.Dir, noMaster bool) ([]file, error) {
+	all := []file{{"credentials.json", false}, {"settings.yaml", false}}
+	if !noMaster {
+		all = append(all, file{"master.key", true})
+	}
 	keys, err := filepath.Glob(filepath.Join(dir.NATSKeys(), "*.nk"))
 	if err != nil {
 		return nil, fmt.Errorf("look for the NATS keys: %w", err)
@@ -34,27 +37,27 @@ func files(dir datadir.Dir) ([]file, error) {
 }
 
 // writeArchive writes all that a backup holds.
-func writeArchive(ctx context.Context, to string, dir datadir.Dir, streams string, m Manifest, o Options) error {
+func writeArchive(ctx context.Context, to string, from *Source, streams string, m Manifest, o Options) error {
 	w, err := newWriter(ctx, to, o.Passphrase)
 	if err != nil {
 		return err
 	}
-	if err := w.addAll(dir, streams, m); err != nil {
+	if err := w.addAll(from, streams, m); err != nil {
 		return w.abandon(err)
 	}
 	return w.finish()
 }
 
-func (w *writer) addAll(dir datadir.Dir, streams string, m Manifest) error {
+func (w *writer) addAll(from *Source, streams string, m Manifest) error {
 	if err := w.addJSON(nameManifest, m); err != nil {
 		return err
 	}
-	single, err := files(dir)
+	single, err := files(from.dir, from.noMaster)
 	if err != nil {
 		return err
 	}
 	for _, f := range single {
-		err := w.addFile(f.name, filepath.Join(string(dir), f.name))
+		err := w.addFile(f.name, filepath.Join(string(from.dir), f.name))
 		if errors.Is(err, fs.ErrNotExist) && !f.must {
 			continue
 		}
@@ -73,7 +76,7 @@ func (w *writer) addAll(dir datadir.Dir, streams string, m Manifest) error {
 	if !m.Images {
 		return nil
 	}
-	return w.addImages(dir)
+	return w.addImages(from.dir)
 }
 
 // addImages takes the registry's links before the blobs that they name: what is pushed

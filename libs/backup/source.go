@@ -22,10 +22,11 @@ type connection = nats.Conn
 
 // Source is a platform that can be backed up. Close it.
 type Source struct {
-	dir   datadir.Dir
-	nats  *connection
-	js    jetstream.JetStream
-	close []func()
+	dir      datadir.Dir
+	noMaster bool
+	nats     *connection
+	js       jetstream.JetStream
+	close    []func()
 }
 
 // At says where a platform's NATS server is; the zero value finds it by the data
@@ -36,6 +37,9 @@ type At struct {
 	NATS string
 	// Key is the key file of the platform's role.
 	Key string
+	// NoMasterKey says that the platform's master key is not in its data directory, for
+	// the environment gives it.
+	NoMasterKey bool
 }
 
 // Open connects to the platform of a data directory with the platform's own key:
@@ -45,8 +49,12 @@ func Open(dir string, at At, log *slog.Logger) (*Source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the data directory: %w", err)
 	}
-	s := &Source{dir: datadir.Dir(dir)}
-	if _, err := os.Stat(s.dir.MasterKey()); err != nil {
+	s := &Source{dir: datadir.Dir(dir), noMaster: at.NoMasterKey}
+	must := s.dir.MasterKey()
+	if at.NoMasterKey {
+		must = s.dir.NATSKeys()
+	}
+	if _, err := os.Stat(must); err != nil {
 		return nil, fmt.Errorf("%s is no data directory of a platform, or not yours to read; say which one with --data-dir: %w", dir, err)
 	}
 	if err := s.connect(at, log); err != nil {

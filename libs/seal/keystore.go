@@ -1,9 +1,11 @@
 package seal
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -16,6 +18,8 @@ var (
 	ErrNoKey = errors.New("there is no data key")
 	// ErrKeyExists is returned by KeyStore.Create when there is or was a key.
 	ErrKeyExists = errors.New("there is or was a data key already")
+	// ErrKeyChanged is returned by KeyStore.Replace when the key is another, or gone.
+	ErrKeyChanged = errors.New("the data key is another one now")
 )
 
 // KeyStore keeps each aggregate's wrapped data key.
@@ -24,6 +28,11 @@ type KeyStore interface {
 	Get(ctx context.Context, a subjects.Aggregate) (wrapped []byte, err error)
 	// Create keeps the first key that an aggregate has. Errors: ErrKeyExists.
 	Create(ctx context.Context, a subjects.Aggregate, wrapped []byte) error
+	// All are the aggregates that have a key.
+	All(ctx context.Context) ([]subjects.Aggregate, error)
+	// Replace keeps the key wrapped otherwise, if it is still the old one. Errors:
+	// ErrKeyChanged.
+	Replace(ctx context.Context, a subjects.Aggregate, old, wrapped []byte) error
 	// Destroy removes the key for ever, there or not; none can be created after it.
 	Destroy(ctx context.Context, a subjects.Aggregate) error
 }
@@ -56,6 +65,45 @@ func (s KV) Create(ctx context.Context, a subjects.Aggregate, wrapped []byte) er
 	}
 	if err != nil {
 		return fmt.Errorf("keep the data key: %w", err)
+	}
+	return nil
+}
+
+// All lists the keys; see KeyStore.
+func (s KV) All(ctx context.Context) ([]subjects.Aggregate, error) {
+	names, err := s.bucket.Keys(ctx)
+	if errors.Is(err, jetstream.ErrNoKeysFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list the data keys: %w", err)
+	}
+	all := make([]subjects.Aggregate, 0, len(names))
+	for _, name := range names {
+		parts := strings.Split(name, ".")
+		if len(parts) != 3 {
+			return nil, fmt.Errorf("list the data keys: %q is no data key's name", name)
+		}
+		all = append(all, subjects.Of(parts[0], parts[1], parts[2]))
+	}
+	return all, nil
+}
+
+// Replace keeps the key wrapped otherwise; see KeyStore.
+func (s KV) Replace(ctx context.Context, a subjects.Aggregate, old, wrapped []byte) error {
+	entry, err := s.bucket.Get(ctx, subjects.DataKey(a))
+	if errors.Is(err, jetstream.ErrKeyNotFound) || err == nil && !bytes.Equal(entry.Value(), old) {
+		return ErrKeyChanged
+	}
+	if err != nil {
+		return fmt.Errorf("get the data key: %w", err)
+	}
+	_, err = s.bucket.Update(ctx, subjects.DataKey(a), wrapped, entry.Revision())
+	if errors.Is(err, jetstream.ErrKeyExists) {
+		return ErrKeyChanged
+	}
+	if err != nil {
+		return fmt.Errorf("keep the data key wrapped anew: %w", err)
 	}
 	return nil
 }
@@ -93,6 +141,30 @@ func (s *Memory) Create(_ context.Context, a subjects.Aggregate, wrapped []byte)
 	defer s.mu.Unlock()
 	if _, ok := s.keys[a]; ok {
 		return ErrKeyExists
+	}
+	s.keys[a] = wrapped
+	return nil
+}
+
+// All lists the keys; see KeyStore.
+func (s *Memory) All(context.Context) ([]subjects.Aggregate, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []subjects.Aggregate
+	for a, wrapped := range s.keys {
+		if wrapped != nil {
+			all = append(all, a)
+		}
+	}
+	return all, nil
+}
+
+// Replace keeps the key wrapped otherwise; see KeyStore.
+func (s *Memory) Replace(_ context.Context, a subjects.Aggregate, old, wrapped []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now := s.keys[a]; now == nil || !bytes.Equal(now, old) {
+		return ErrKeyChanged
 	}
 	s.keys[a] = wrapped
 	return nil

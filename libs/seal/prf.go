@@ -1,12 +1,10 @@
 package seal
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 
-	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/prf"
 
 	"github.com/slipway-paas/slipway/libs/subjects"
@@ -24,9 +22,9 @@ func (s *Sealer) PRF(ctx context.Context, a subjects.Aggregate) (*PRF, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the key of %s: %w", a, err)
 	}
-	handle, err := keyset.ReadWithAssociatedData(keyset.NewBinaryReader(bytes.NewReader(wrapped)), s.master, associated(a))
+	handle, err := s.unwrapped(ctx, a, wrapped)
 	if err != nil {
-		return nil, fmt.Errorf("unwrap the key of %s: %w", a, ErrUnreadable)
+		return nil, err
 	}
 	set, err := prf.NewPRFSet(handle)
 	if err != nil {

@@ -33,12 +33,12 @@ var (
 
 // Sealer seals and opens. It may be used concurrently.
 type Sealer struct {
-	master tink.AEAD
+	master *Keyring
 	keys   KeyStore
 }
 
 // New seals with data keys from keys, wrapped by master; see Master.
-func New(master tink.AEAD, keys KeyStore) *Sealer { return &Sealer{master: master, keys: keys} }
+func New(master *Keyring, keys KeyStore) *Sealer { return &Sealer{master: master, keys: keys} }
 
 // Seal encrypts values for the aggregate, whose data key is made when it has none,
 // and returns their names, sorted, beside the ciphertext. Errors: ErrDestroyed, the
@@ -73,7 +73,7 @@ func (s *Sealer) Open(ctx context.Context, a subjects.Aggregate, ciphertext []by
 	if err != nil {
 		return nil, fmt.Errorf("open for %s: %w", a, err)
 	}
-	key, err := s.unwrap(a, wrapped)
+	key, err := s.unwrap(ctx, a, wrapped)
 	if err != nil {
 		return nil, fmt.Errorf("open for %s: %w", a, err)
 	}
@@ -102,21 +102,14 @@ func (s *Sealer) dataKey(ctx context.Context, a subjects.Aggregate) (tink.AEAD, 
 	if err != nil {
 		return nil, err
 	}
-	return s.unwrap(a, wrapped)
+	return s.unwrap(ctx, a, wrapped)
 }
 
 // wrapped returns the aggregate's key as it is kept; when it has none, one is made.
 func (s *Sealer) wrapped(ctx context.Context, a subjects.Aggregate, template *tinkpb.KeyTemplate) ([]byte, error) {
 	wrapped, err := s.keys.Get(ctx, a)
 	if errors.Is(err, ErrNoKey) {
-		if wrapped, err = s.newKey(a, template); err != nil {
-			return nil, err
-		}
-		err = s.keys.Create(ctx, a, wrapped)
-		if errors.Is(err, ErrKeyExists) {
-			// Somebody else was faster, or has destroyed it.
-			wrapped, err = s.keys.Get(ctx, a)
-		}
+		wrapped, err = s.create(ctx, a, template)
 	}
 	if errors.Is(err, ErrNoKey) {
 		return nil, ErrDestroyed
@@ -124,22 +117,67 @@ func (s *Sealer) wrapped(ctx context.Context, a subjects.Aggregate, template *ti
 	return wrapped, err
 }
 
-func (s *Sealer) newKey(a subjects.Aggregate, template *tinkpb.KeyTemplate) ([]byte, error) {
+// create makes a data key, unless somebody else was faster.
+func (s *Sealer) create(ctx context.Context, a subjects.Aggregate, template *tinkpb.KeyTemplate) ([]byte, error) {
 	handle, err := keyset.NewHandle(template)
 	if err != nil {
 		return nil, fmt.Errorf("make a data key: %w", err)
 	}
-	var wrapped bytes.Buffer
-	if err := handle.WriteWithAssociatedData(keyset.NewBinaryWriter(&wrapped), s.master, associated(a)); err != nil {
-		return nil, fmt.Errorf("wrap a data key: %w", err)
+	before, err := s.master.forWrapping()
+	if err != nil {
+		return nil, err
 	}
-	return wrapped.Bytes(), nil
+	wrapped, err := wrapWith(before, a, handle)
+	if err != nil {
+		return nil, err
+	}
+	err = s.keys.Create(ctx, a, wrapped)
+	if errors.Is(err, ErrKeyExists) {
+		// Somebody else has made it, or has destroyed it.
+		return s.keys.Get(ctx, a)
+	}
+	if err != nil {
+		return nil, err
+	}
+	// A rotation that began meanwhile may have looked at all data keys before this one
+	// was there, and drop the master key that wraps it.
+	if after, err := s.master.forWrapping(); err != nil {
+		return nil, err
+	} else if after.newest().id == before.newest().id {
+		return wrapped, nil
+	}
+	if _, err := s.rewrap(ctx, a); err != nil {
+		return nil, err
+	}
+	return s.keys.Get(ctx, a)
 }
 
-func (s *Sealer) unwrap(a subjects.Aggregate, wrapped []byte) (tink.AEAD, error) {
-	handle, err := keyset.ReadWithAssociatedData(keyset.NewBinaryReader(bytes.NewReader(wrapped)), s.master, associated(a))
+// unwrapped is the aggregate's key, which was wrapped like this a moment ago. Errors:
+// ErrDestroyed, ErrUnreadable, the key store's.
+func (s *Sealer) unwrapped(ctx context.Context, a subjects.Aggregate, wrapped []byte) (*keyset.Handle, error) {
+	for {
+		handle, unreadable := unwrapWith(s.master.forUnwrapping(), a, wrapped)
+		if unreadable == nil {
+			return handle, nil
+		}
+		// Since it was read, it may have been rewrapped and its master key dropped.
+		now, err := s.keys.Get(ctx, a)
+		switch {
+		case errors.Is(err, ErrNoKey):
+			return nil, ErrDestroyed
+		case err != nil:
+			return nil, err
+		case bytes.Equal(now, wrapped):
+			return nil, unreadable
+		}
+		wrapped = now
+	}
+}
+
+func (s *Sealer) unwrap(ctx context.Context, a subjects.Aggregate, wrapped []byte) (tink.AEAD, error) {
+	handle, err := s.unwrapped(ctx, a, wrapped)
 	if err != nil {
-		return nil, fmt.Errorf("unwrap the data key: %w", ErrUnreadable)
+		return nil, err
 	}
 	key, err := aead.New(handle)
 	if err != nil {

@@ -24,7 +24,7 @@ func TestALostMasterKeyIsNotReplacedWhileAnythingIsSealedWithIt(t *testing.T) {
 	path := newMaster(t)
 	unlock := func() *seal.Sealer {
 		t.Helper()
-		s, err := seal.Unlock(t.Context(), path, keys)
+		s, err := seal.Unlock(t.Context(), seal.From{File: path}, keys)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -42,7 +42,7 @@ func TestALostMasterKeyIsNotReplacedWhileAnythingIsSealedWithIt(t *testing.T) {
 	s := unlock() // nothing was sealed
 	mustSeal(t, s, a)
 	lose()
-	if _, err := seal.Unlock(t.Context(), path, keys); !errors.Is(err, seal.ErrMasterLost) {
+	if _, err := seal.Unlock(t.Context(), seal.From{File: path}, keys); !errors.Is(err, seal.ErrMasterLost) {
 		t.Fatalf("unlocked with %v", err)
 	}
 	if err := s.Destroy(t.Context(), a); err != nil {

@@ -54,6 +54,9 @@ func openHouse(t *testing.T) *house {
 		}
 		say(w, `{"name":"deployments","events":100,"rows":30,"identical":%v,"differences":[%s],"seconds":1.25,"swapped":%v}`, !h.differ, difference, !h.differ || accept)
 	})
+	mux.HandleFunc("POST /api/v1/admin/keys/rotate", func(w http.ResponseWriter, _ *http.Request) {
+		say(w, `{"key":"0a1b2c3d","resumed":%v,"data_keys":4,"rewrapped":3,"unreadable":1,"dropped":["ffffffff"],"old":[]}`, h.differ)
+	})
 	letter := func(id string) string {
 		return fmt.Sprintf(`{"id":%q,"event_type":"ContainerExited","subject":"evt.acme.deployment.d.ContainerExited","error":"it \u001b[31m failed","failed_at":"2026-05-21T10:00:00Z","data":{"exit_code":1}}`, id)
 	}
@@ -141,4 +144,14 @@ func TestDeadLettersAreShownReplayedAndDropped(t *testing.T) {
 	h.slipway(t, "admin", "dead-letters", "drop", "deployments-9", "--yes").want(t, 0, "its event stays in the log")
 	h.slipway(t, "admin", "dead-letters", "list").want(t, 0, "There are no dead letters.")
 	h.slipway(t, "admin", "dead-letters", "list", "--json").want(t, 0, `{"dead_letters":[]}`)
+}
+
+func TestARotationSaysWhatWrapsTheKeysNow(t *testing.T) {
+	t.Parallel()
+	h := openHouse(t)
+	h.slipway(t, "admin", "keys", "rotate").want(t, 0, "3 data keys are wrapped with the master key 0a1b2c3d, 3 of them anew.\nThe master key ffffffff is dropped.", "1 data keys open with no master key")
+	h.slipway(t, "admin", "keys", "rotate", "--json").want(t, 0, `{"key":"0a1b2c3d","resumed":false,"data_keys":4`)
+	h.differ = true
+	h.slipway(t, "admin", "keys", "rotate").want(t, 0, "An earlier rotation was not finished")
+	h.slipway(t, "admin", "keys", "rotate", "x").want(t, 2, "")
 }

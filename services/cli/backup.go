@@ -14,6 +14,7 @@ import (
 
 	"github.com/slipway-paas/slipway/libs/backup"
 	"github.com/slipway-paas/slipway/libs/datadir"
+	"github.com/slipway-paas/slipway/libs/seal"
 )
 
 // backupCommands are the only ones that do not speak to the gateway: a backup holds
@@ -64,7 +65,7 @@ func (p *place) secret(stdin io.Reader) (string, error) {
 
 func (c *command) backup() *cobra.Command {
 	var p place
-	var withoutImages bool
+	var withoutImages, noMaster bool
 	cmd := &cobra.Command{
 		Use: "backup FILE", Short: "Back the platform up, while it runs",
 		Long: `Back the platform up into FILE, while commands flow: every event with its sequence, the data
@@ -84,7 +85,9 @@ it leaves this machine, and keep the passphrase elsewhere: without it the backup
 				return err
 			}
 			log := c.partsLog()
-			source, err := backup.Open(p.dir, p.at(), log)
+			at := p.at()
+			at.NoMasterKey = noMaster
+			source, err := backup.Open(p.dir, at, log)
 			if err != nil {
 				return backupFailed(err)
 			}
@@ -103,6 +106,7 @@ it leaves this machine, and keep the passphrase elsewhere: without it the backup
 	}
 	p.flags(cmd)
 	cmd.Flags().BoolVar(&withoutImages, "without-images", false, "leave out what was pushed to the built-in registry")
+	cmd.Flags().BoolVar(&noMaster, "without-master-key", false, "the platform has its master key from the environment: keep it yourself, without it the backup's secrets stay sealed")
 	return cmd
 }
 
@@ -175,6 +179,8 @@ func backupFailed(err error) error {
 	switch {
 	case errors.Is(err, backup.ErrExists), errors.Is(err, backup.ErrNotEmpty), errors.Is(err, datadir.ErrInUse):
 		return usage("%w.", err)
+	case errors.Is(err, seal.ErrHeld):
+		return fail(ExitFailed, "%w; wait until it is done.", err)
 	case errors.Is(err, backup.ErrPassphrase):
 		return fail(ExitUnauthorized, "%w. Give it with --passphrase-file.", err)
 	case errors.Is(err, os.ErrPermission):

@@ -12,8 +12,11 @@ import (
 	"github.com/slipway-paas/slipway/libs/problem"
 )
 
-// rebuildTimeout bounds a rebuild, which answers when it is done.
-const rebuildTimeout = 2 * time.Hour
+// What answers when it is done is bounded by these.
+const (
+	rebuildTimeout  = 2 * time.Hour
+	rotationTimeout = time.Hour
+)
 
 // adminServer passes the calls of those who run the platform on to who answers them.
 // The guard has seen to it that they may.
@@ -84,4 +87,10 @@ func (s *adminServer) ReplayDeadLetter(ctx context.Context, in *adminv1.ReplayDe
 
 func (s *adminServer) DropDeadLetter(ctx context.Context, in *adminv1.DropDeadLetterRequest) (*adminv1.DropDeadLetterResponse, error) {
 	return passed(ctx, s, "drop a dead letter", plain(s.scheduler.DropDeadLetter), in)
+}
+
+func (s *adminServer) RotateKeys(ctx context.Context, in *adminv1.RotateKeysRequest) (*adminv1.RotateKeysResponse, error) {
+	ctx, cancel := outgoingWithin(ctx, rotationTimeout)
+	defer cancel()
+	return answered(ctx, s, "rotate the master key", plain(s.scheduler.RotateKeys), in)
 }

@@ -56,6 +56,10 @@ func (fakeAdmin) DropDeadLetter(_ context.Context, in *adminv1.DropDeadLetterReq
 	return &adminv1.DropDeadLetterResponse{Message: "dropped " + in.Id}, nil
 }
 
+func (fakeAdmin) RotateKeys(context.Context, *adminv1.RotateKeysRequest) (*adminv1.RotateKeysResponse, error) {
+	return &adminv1.RotateKeysResponse{Key: "0a1b2c3d", DataKeys: 4, Rewrapped: 3, Dropped: []string{"ffffffff"}}, nil
+}
+
 func TestAdminsAreAnsweredOverREST(t *testing.T) {
 	t.Parallel()
 	s := begin(t)
@@ -76,6 +80,8 @@ func TestAdminsAreAnsweredOverREST(t *testing.T) {
 		{"GET", "/api/v1/admin/dead-letters/deployments-7", "", 200, `"data":{"n":1}`},
 		{"POST", "/api/v1/admin/dead-letters/deployments-7/replay", "", 422, `"code":"invalid_state"`},
 		{"DELETE", "/api/v1/admin/dead-letters/deployments-7", "", 200, `{"message":"dropped deployments-7"}`},
+		{"POST", "/api/v1/admin/keys/rotate", "", 200,
+			`{"key":"0a1b2c3d","resumed":false,"data_keys":4,"rewrapped":3,"unreadable":0,"dropped":["ffffffff"],"old":[]}`},
 		{"DELETE", "/api/v1/admin/nodes", "", 405, `"code":"method_not_allowed"`},
 	}
 	for _, c := range cases {
@@ -90,7 +96,7 @@ func TestOnlyAdminsRunThePlatform(t *testing.T) {
 	t.Parallel()
 	s := begin(t)
 	paths := []string{"GET /nodes", "POST /nodes/n1/drain", "POST /nodes/n1/uncordon", "GET /projections/deployments", "POST /projections/deployments/rebuild",
-		"GET /dead-letters", "GET /dead-letters/deployments-1", "POST /dead-letters/deployments-1/replay", "DELETE /dead-letters/deployments-1"}
+		"GET /dead-letters", "GET /dead-letters/deployments-1", "POST /dead-letters/deployments-1/replay", "DELETE /dead-letters/deployments-1", "POST /keys/rotate"}
 	for _, p := range paths {
 		method, path, _ := strings.Cut(p, " ")
 		if got := s.call(t, method, "/api/v1/admin"+path, ""); got.status != 403 || !strings.Contains(got.body, "scope admin") {

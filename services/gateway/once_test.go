@@ -47,7 +47,7 @@ func gateways(t *testing.T, n int) []*stage {
 		must(natsconn.Provision(t.Context(), js, 1))
 		bucket, err := js.KeyValue(t.Context(), subjects.BucketKeys)
 		must(err)
-		sealer, err := seal.Unlock(t.Context(), master, bucket)
+		sealer, err := seal.Unlock(t.Context(), seal.From{File: master}, bucket)
 		must(err)
 		answers, err := idempotency.Open(t.Context(), js, sealer, quiet)
 		must(err)

@@ -54,8 +54,11 @@ func dialects() []protoreflect.ServiceDescriptor {
 // longest is how long a method may take that answers when long work is done; zero for
 // the others.
 func longest(rpc string) time.Duration {
-	if rpc == adminv1.AdminService_RebuildProjection_FullMethodName {
+	switch rpc {
+	case adminv1.AdminService_RebuildProjection_FullMethodName:
 		return rebuildTimeout
+	case adminv1.AdminService_RotateKeys_FullMethodName:
+		return rotationTimeout
 	}
 	return 0
 }

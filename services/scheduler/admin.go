@@ -19,6 +19,7 @@ import (
 	"github.com/slipway-paas/slipway/libs/eventstore"
 	"github.com/slipway-paas/slipway/libs/problem"
 	"github.com/slipway-paas/slipway/libs/projection"
+	"github.com/slipway-paas/slipway/libs/seal"
 	"github.com/slipway-paas/slipway/services/scheduler/readmodel"
 )
 
@@ -132,6 +133,19 @@ func (a adminServer) DropDeadLetter(ctx context.Context, in *adminv1.DropDeadLet
 	return &adminv1.DropDeadLetterResponse{Message: "Dead letter dropped; its event stays in the log"}, nil
 }
 
+func (a adminServer) RotateKeys(ctx context.Context, _ *adminv1.RotateKeysRequest) (*adminv1.RotateKeysResponse, error) {
+	done, err := a.service.deps.Seal.Rotate(ctx)
+	if err != nil {
+		return nil, a.answer(ctx, err)
+	}
+	a.service.deps.Log.InfoContext(ctx, "the master key was rotated", "key", done.Key, "resumed", done.Resumed, "data_keys", done.DataKeys,
+		"rewrapped", done.Rewrapped, "unreadable", done.Unreadable, "dropped", done.Dropped)
+	return &adminv1.RotateKeysResponse{
+		Key: done.Key, Resumed: done.Resumed, DataKeys: count(uint64(done.DataKeys)), Rewrapped: count(uint64(done.Rewrapped)),
+		Unreadable: count(uint64(done.Unreadable)), Dropped: done.Dropped, Old: done.Old,
+	}, nil
+}
+
 // projection finds one by its name.
 func (a adminServer) projection(name string) (*projection.Runner, error) {
 	if name != a.service.projection.Name() {
@@ -203,6 +217,10 @@ func (a adminServer) answer(ctx context.Context, err error) error {
 		return errNoLetter()
 	case errors.Is(err, projection.ErrRebuilding):
 		return problem.Conflict("A rebuild of this projection is under way; wait until it is done.")
+	case errors.Is(err, seal.ErrHeld):
+		return problem.Conflict("A rotation of the master key or a backup is under way; wait until it is done.")
+	case errors.Is(err, seal.ErrGiven):
+		return problem.InvalidState("The master key is given to the platform by SLIPWAY_MASTER_KEYS: put a new key before it there, restart every process with both, and rotate again.")
 	case errors.As(err, &again):
 		return problem.InvalidState("The dead letter stays: " + strings.ToValidUTF8(again.Error(), "\uFFFD"))
 	case errors.Is(err, eventstore.ErrUnavailable):

@@ -29,6 +29,7 @@ import (
 	schedulerv1 "github.com/slipway-paas/slipway/gen/slipway/scheduler/v1"
 	"github.com/slipway-paas/slipway/libs/eventstore"
 	"github.com/slipway-paas/slipway/libs/projection"
+	"github.com/slipway-paas/slipway/libs/seal"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/libs/view"
 	"github.com/slipway-paas/slipway/services/scheduler/claims"
@@ -39,11 +40,13 @@ import (
 	"github.com/slipway-paas/slipway/services/scheduler/roster"
 )
 
-// Sealer seals and unseals a deployment's environment.
+// Sealer seals and unseals a deployment's environment, and keeps the data keys.
 type Sealer interface {
 	Seal(ctx context.Context, a subjects.Aggregate, env map[string]string) (names []string, ciphertext []byte, err error)
 	Open(ctx context.Context, a subjects.Aggregate, ciphertext []byte) (map[string]string, error)
 	Destroy(ctx context.Context, a subjects.Aggregate) error
+	// Rotate wraps every data key of the platform with a new master key.
+	Rotate(ctx context.Context) (seal.Rotated, error)
 }
 
 // Deps are what the scheduler stands on.

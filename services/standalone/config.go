@@ -38,8 +38,10 @@ type Config struct {
 	BaseDomain   string `koanf:"base-domain" default:"apps.localhost" usage:"domain that apps live under"`
 
 	DatabaseURL string `koanf:"database-url" secret:"true" usage:"PostgreSQL to use, postgres://…; a private one is run when empty"`
-	OpsListen   string `koanf:"ops-listen" default:"127.0.0.1:0" usage:"host:port for /metrics, /healthz and /readyz; port 0 takes a free one, see the log"`
-	Node        Node   `koanf:"node"`
+	// MasterKeys are in the environment where the data directory shall not hold them.
+	MasterKeys string `koanf:"master-keys" secret:"true" usage:"the keys that wrap data keys instead of the data directory's master.key, for the environment: base64 of 32 bytes each, newest first, with commas"`
+	OpsListen  string `koanf:"ops-listen" default:"127.0.0.1:0" usage:"host:port for /metrics, /healthz and /readyz; port 0 takes a free one, see the log"`
+	Node       Node   `koanf:"node"`
 
 	// AllowedRegistries are the image registries beside the built-in one.
 	AllowedRegistries  []string          `koanf:"allowed-registries" usage:"prefixes that image references may start with, beside the built-in registry's"`

@@ -195,7 +195,7 @@ func (p *platform) unlock(ctx context.Context, g *ground) error {
 	if err != nil {
 		return fmt.Errorf("open the bucket of data keys: %w", err)
 	}
-	g.sealer, err = seal.Unlock(ctx, p.config.dir().MasterKey(), keys)
+	g.sealer, err = seal.Unlock(ctx, seal.From{File: p.config.dir().MasterKey(), Keys: p.config.MasterKeys}, keys)
 	return err
 }
 

@@ -71,7 +71,7 @@ func begin(t *testing.T, c webhooks.Config) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sealer, err := seal.Unlock(t.Context(), filepath.Join(dir, "master.key"), bucket)
+	sealer, err := seal.Unlock(t.Context(), seal.From{File: filepath.Join(dir, "master.key")}, bucket)
 	if err != nil {
 		t.Fatal(err)
 	}

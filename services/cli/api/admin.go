@@ -8,8 +8,11 @@ import (
 	"time"
 )
 
-// rebuildTimeout bounds a rebuild, which answers when it is done.
-const rebuildTimeout = 2 * time.Hour
+// What answers when it is done is bounded by these.
+const (
+	rebuildTimeout  = 2 * time.Hour
+	rotationTimeout = time.Hour
+)
 
 const admin = "/api/v1/admin"
 
@@ -47,6 +50,17 @@ type Rebuilt struct {
 	Differences []string `json:"differences"`
 	Seconds     float64  `json:"seconds"`
 	Swapped     bool     `json:"swapped"`
+}
+
+// RotatedKeys is what a rotation of the master key did. Key, Dropped and Old are names.
+type RotatedKeys struct {
+	Key        string   `json:"key"`
+	Resumed    bool     `json:"resumed"`
+	DataKeys   uint32   `json:"data_keys"`
+	Rewrapped  uint32   `json:"rewrapped"`
+	Unreadable uint32   `json:"unreadable"`
+	Dropped    []string `json:"dropped"`
+	Old        []string `json:"old"`
 }
 
 // DeadLetter is an event that a projection could not take in. Data is there when one
@@ -136,4 +150,11 @@ func (c *Client) Drop(ctx context.Context, id string) (message string, err error
 	var res struct{ Message string }
 	err = c.call(ctx, http.MethodDelete, admin+"/dead-letters/"+url.PathEscape(id), nil, &res)
 	return res.Message, err
+}
+
+// RotateKeys wraps every data key with a new master key; it answers when that is done.
+func (c *Client) RotateKeys(ctx context.Context) (RotatedKeys, error) {
+	var res RotatedKeys
+	err := c.callWithin(ctx, rotationTimeout, http.MethodPost, admin+"/keys/rotate", nil, &res)
+	return res, err
 }

@@ -67,6 +67,7 @@ var rules = map[string]rule{
 	adminv1.AdminService_GetDeadLetter_FullMethodName:     platform,
 	adminv1.AdminService_ReplayDeadLetter_FullMethodName:  platform,
 	adminv1.AdminService_DropDeadLetter_FullMethodName:    platform,
+	adminv1.AdminService_RotateKeys_FullMethodName:        platform,
 
 	identityv1.AccountService_Register_FullMethodName:         public,
 	identityv1.SignUpService_SignUp_FullMethodName:            public,

@@ -57,7 +57,7 @@ func (g *ground) keeper(t testing.TB, c idempotency.Config) (*idempotency.Keeper
 	must(t, natsconn.Provision(t.Context(), js, 1))
 	keys, err := js.KeyValue(t.Context(), subjects.BucketKeys)
 	must(t, err)
-	sealer, err := seal.Unlock(t.Context(), g.master, keys)
+	sealer, err := seal.Unlock(t.Context(), seal.From{File: g.master}, keys)
 	must(t, err)
 	bucket, err := js.KeyValue(t.Context(), subjects.BucketAnswers)
 	must(t, err)

@@ -151,7 +151,7 @@ func environment(env map[string]string) []problem.Field {
 	// The list of faults is bounded as the variables are.
 	for _, name := range names[:min(len(names), MaxVariables)] {
 		value := env[name]
-		field := "env_vars." + cut(name)
+		field := "env_vars." + cut(told(name))
 		switch {
 		case !variablePattern.MatchString(name) || len(name) > maxNameBytes:
 			add(field, "is not a variable name: letters, digits and underscores, not beginning with a digit")
@@ -164,6 +164,18 @@ func environment(env map[string]string) []problem.Field {
 		}
 	}
 	return faults
+}
+
+// told is as much of a variable's name as may be repeated: who writes NAME=value where
+// a name belongs has put the value there.
+func told(name string) string {
+	end := strings.IndexFunc(name, func(c rune) bool {
+		return c != '_' && (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z')
+	})
+	if end < 0 {
+		return name
+	}
+	return name[:end] + "…"
 }
 
 func cut(name string) string {

@@ -58,6 +58,7 @@ func TestEachFaultNamesItsFieldAndWhatToDo(t *testing.T) {
 		{"below ours", func(q *request.Request) { q.CustomDomain = "x.apps.localhost" }, "custom_domain", "below apps.localhost"},
 		{"too many variables", func(q *request.Request) { q.Env = many }, "env_vars", "51"},
 		{"a bad name", func(q *request.Request) { q.Env = map[string]string{"1X": ""} }, "env_vars.1X", "variable name"},
+		{"a value in a name", func(q *request.Request) { q.Env = map[string]string{"PASSWORD=hunter2": ""} }, "env_vars.PASSWORD…", "variable name"},
 		{"PORT", func(q *request.Request) { q.Env = map[string]string{"PORT": "1"} }, "env_vars.PORT", "field port"},
 		{"a long value", func(q *request.Request) { q.Env = map[string]string{"X": strings.Repeat("x", 32<<10+1)} }, "env_vars.X", "32769"},
 		{"NUL", func(q *request.Request) { q.Env = map[string]string{"X": "a\x00"} }, "env_vars.X", "plain text"},

@@ -1209,6 +1209,141 @@ func (x *DropDeadLetterResponse) GetMessage() string {
 	return ""
 }
 
+type RotateKeysRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateKeysRequest) Reset() {
+	*x = RotateKeysRequest{}
+	mi := &file_slipway_admin_v1_admin_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateKeysRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateKeysRequest) ProtoMessage() {}
+
+func (x *RotateKeysRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_admin_v1_admin_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateKeysRequest.ProtoReflect.Descriptor instead.
+func (*RotateKeysRequest) Descriptor() ([]byte, []int) {
+	return file_slipway_admin_v1_admin_proto_rawDescGZIP(), []int{22}
+}
+
+type RotateKeysResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// key names the master key that wraps every data key now; it is not the key.
+	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// resumed says that an earlier rotation was not finished, and is now.
+	Resumed  bool   `protobuf:"varint,2,opt,name=resumed,proto3" json:"resumed,omitempty"`
+	DataKeys uint32 `protobuf:"varint,3,opt,name=data_keys,json=dataKeys,proto3" json:"data_keys,omitempty"`
+	// rewrapped are the data keys that this rotation wrapped anew.
+	Rewrapped uint32 `protobuf:"varint,4,opt,name=rewrapped,proto3" json:"rewrapped,omitempty"`
+	// unreadable are data keys that no master key opens; they were lost before.
+	Unreadable uint32 `protobuf:"varint,5,opt,name=unreadable,proto3" json:"unreadable,omitempty"`
+	// dropped names the master keys that are gone now.
+	Dropped []string `protobuf:"bytes,6,rep,name=dropped,proto3" json:"dropped,omitempty"`
+	// old names master keys that nothing needs any more, and that only who gives them to
+	// the platform can take away.
+	Old           []string `protobuf:"bytes,7,rep,name=old,proto3" json:"old,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateKeysResponse) Reset() {
+	*x = RotateKeysResponse{}
+	mi := &file_slipway_admin_v1_admin_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateKeysResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateKeysResponse) ProtoMessage() {}
+
+func (x *RotateKeysResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_admin_v1_admin_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateKeysResponse.ProtoReflect.Descriptor instead.
+func (*RotateKeysResponse) Descriptor() ([]byte, []int) {
+	return file_slipway_admin_v1_admin_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *RotateKeysResponse) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *RotateKeysResponse) GetResumed() bool {
+	if x != nil {
+		return x.Resumed
+	}
+	return false
+}
+
+func (x *RotateKeysResponse) GetDataKeys() uint32 {
+	if x != nil {
+		return x.DataKeys
+	}
+	return 0
+}
+
+func (x *RotateKeysResponse) GetRewrapped() uint32 {
+	if x != nil {
+		return x.Rewrapped
+	}
+	return 0
+}
+
+func (x *RotateKeysResponse) GetUnreadable() uint32 {
+	if x != nil {
+		return x.Unreadable
+	}
+	return 0
+}
+
+func (x *RotateKeysResponse) GetDropped() []string {
+	if x != nil {
+		return x.Dropped
+	}
+	return nil
+}
+
+func (x *RotateKeysResponse) GetOld() []string {
+	if x != nil {
+		return x.Old
+	}
+	return nil
+}
+
 var File_slipway_admin_v1_admin_proto protoreflect.FileDescriptor
 
 const file_slipway_admin_v1_admin_proto_rawDesc = "" +
@@ -1293,8 +1428,18 @@ const file_slipway_admin_v1_admin_proto_rawDesc = "" +
 	"\x15DropDeadLetterRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"2\n" +
 	"\x16DropDeadLetterResponse\x12\x18\n" +
-	"\amessage\x18\x01 \x01(\tR\amessage2\x87\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage\"\x13\n" +
+	"\x11RotateKeysRequest\"\xc7\x01\n" +
+	"\x12RotateKeysResponse\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x18\n" +
+	"\aresumed\x18\x02 \x01(\bR\aresumed\x12\x1b\n" +
+	"\tdata_keys\x18\x03 \x01(\rR\bdataKeys\x12\x1c\n" +
+	"\trewrapped\x18\x04 \x01(\rR\trewrapped\x12\x1e\n" +
 	"\n" +
+	"unreadable\x18\x05 \x01(\rR\n" +
+	"unreadable\x12\x18\n" +
+	"\adropped\x18\x06 \x03(\tR\adropped\x12\x10\n" +
+	"\x03old\x18\a \x03(\tR\x03old2\x83\v\n" +
 	"\fAdminService\x12q\n" +
 	"\tListNodes\x12\".slipway.admin.v1.ListNodesRequest\x1a#.slipway.admin.v1.ListNodesResponse\"\x1b\x82\xd3\xe4\x93\x02\x15\x12\x13/api/v1/admin/nodes\x12\x81\x01\n" +
 	"\tDrainNode\x12\".slipway.admin.v1.DrainNodeRequest\x1a#.slipway.admin.v1.DrainNodeResponse\"+\x82\xd3\xe4\x93\x02%\"#/api/v1/admin/nodes/{node_id}/drain\x12\x8d\x01\n" +
@@ -1304,7 +1449,9 @@ const file_slipway_admin_v1_admin_proto_rawDesc = "" +
 	"\x0fListDeadLetters\x12(.slipway.admin.v1.ListDeadLettersRequest\x1a).slipway.admin.v1.ListDeadLettersResponse\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/api/v1/admin/dead-letters\x12\x89\x01\n" +
 	"\rGetDeadLetter\x12&.slipway.admin.v1.GetDeadLetterRequest\x1a'.slipway.admin.v1.GetDeadLetterResponse\"'\x82\xd3\xe4\x93\x02!\x12\x1f/api/v1/admin/dead-letters/{id}\x12\x99\x01\n" +
 	"\x10ReplayDeadLetter\x12).slipway.admin.v1.ReplayDeadLetterRequest\x1a*.slipway.admin.v1.ReplayDeadLetterResponse\".\x82\xd3\xe4\x93\x02(\"&/api/v1/admin/dead-letters/{id}/replay\x12\x8c\x01\n" +
-	"\x0eDropDeadLetter\x12'.slipway.admin.v1.DropDeadLetterRequest\x1a(.slipway.admin.v1.DropDeadLetterResponse\"'\x82\xd3\xe4\x93\x02!*\x1f/api/v1/admin/dead-letters/{id}B>Z<github.com/slipway-paas/slipway/gen/slipway/admin/v1;adminv1b\x06proto3"
+	"\x0eDropDeadLetter\x12'.slipway.admin.v1.DropDeadLetterRequest\x1a(.slipway.admin.v1.DropDeadLetterResponse\"'\x82\xd3\xe4\x93\x02!*\x1f/api/v1/admin/dead-letters/{id}\x12z\n" +
+	"\n" +
+	"RotateKeys\x12#.slipway.admin.v1.RotateKeysRequest\x1a$.slipway.admin.v1.RotateKeysResponse\"!\x82\xd3\xe4\x93\x02\x1b\"\x19/api/v1/admin/keys/rotateB>Z<github.com/slipway-paas/slipway/gen/slipway/admin/v1;adminv1b\x06proto3"
 
 var (
 	file_slipway_admin_v1_admin_proto_rawDescOnce sync.Once
@@ -1318,7 +1465,7 @@ func file_slipway_admin_v1_admin_proto_rawDescGZIP() []byte {
 	return file_slipway_admin_v1_admin_proto_rawDescData
 }
 
-var file_slipway_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_slipway_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_slipway_admin_v1_admin_proto_goTypes = []any{
 	(*Node)(nil),                      // 0: slipway.admin.v1.Node
 	(*ListNodesRequest)(nil),          // 1: slipway.admin.v1.ListNodesRequest
@@ -1342,18 +1489,20 @@ var file_slipway_admin_v1_admin_proto_goTypes = []any{
 	(*ReplayDeadLetterResponse)(nil),  // 19: slipway.admin.v1.ReplayDeadLetterResponse
 	(*DropDeadLetterRequest)(nil),     // 20: slipway.admin.v1.DropDeadLetterRequest
 	(*DropDeadLetterResponse)(nil),    // 21: slipway.admin.v1.DropDeadLetterResponse
-	(*timestamppb.Timestamp)(nil),     // 22: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),           // 23: google.protobuf.Struct
+	(*RotateKeysRequest)(nil),         // 22: slipway.admin.v1.RotateKeysRequest
+	(*RotateKeysResponse)(nil),        // 23: slipway.admin.v1.RotateKeysResponse
+	(*timestamppb.Timestamp)(nil),     // 24: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),           // 25: google.protobuf.Struct
 }
 var file_slipway_admin_v1_admin_proto_depIdxs = []int32{
-	22, // 0: slipway.admin.v1.Node.seen_at:type_name -> google.protobuf.Timestamp
+	24, // 0: slipway.admin.v1.Node.seen_at:type_name -> google.protobuf.Timestamp
 	0,  // 1: slipway.admin.v1.ListNodesResponse.nodes:type_name -> slipway.admin.v1.Node
 	0,  // 2: slipway.admin.v1.DrainNodeResponse.node:type_name -> slipway.admin.v1.Node
 	0,  // 3: slipway.admin.v1.UncordonNodeResponse.node:type_name -> slipway.admin.v1.Node
 	9,  // 4: slipway.admin.v1.GetProjectionResponse.projection:type_name -> slipway.admin.v1.Projection
 	10, // 5: slipway.admin.v1.Projection.rebuild:type_name -> slipway.admin.v1.Rebuild
-	22, // 6: slipway.admin.v1.DeadLetter.failed_at:type_name -> google.protobuf.Timestamp
-	23, // 7: slipway.admin.v1.DeadLetter.data:type_name -> google.protobuf.Struct
+	24, // 6: slipway.admin.v1.DeadLetter.failed_at:type_name -> google.protobuf.Timestamp
+	25, // 7: slipway.admin.v1.DeadLetter.data:type_name -> google.protobuf.Struct
 	13, // 8: slipway.admin.v1.ListDeadLettersResponse.dead_letters:type_name -> slipway.admin.v1.DeadLetter
 	13, // 9: slipway.admin.v1.GetDeadLetterResponse.dead_letter:type_name -> slipway.admin.v1.DeadLetter
 	13, // 10: slipway.admin.v1.ReplayDeadLetterResponse.dead_letter:type_name -> slipway.admin.v1.DeadLetter
@@ -1366,17 +1515,19 @@ var file_slipway_admin_v1_admin_proto_depIdxs = []int32{
 	16, // 17: slipway.admin.v1.AdminService.GetDeadLetter:input_type -> slipway.admin.v1.GetDeadLetterRequest
 	18, // 18: slipway.admin.v1.AdminService.ReplayDeadLetter:input_type -> slipway.admin.v1.ReplayDeadLetterRequest
 	20, // 19: slipway.admin.v1.AdminService.DropDeadLetter:input_type -> slipway.admin.v1.DropDeadLetterRequest
-	2,  // 20: slipway.admin.v1.AdminService.ListNodes:output_type -> slipway.admin.v1.ListNodesResponse
-	4,  // 21: slipway.admin.v1.AdminService.DrainNode:output_type -> slipway.admin.v1.DrainNodeResponse
-	6,  // 22: slipway.admin.v1.AdminService.UncordonNode:output_type -> slipway.admin.v1.UncordonNodeResponse
-	8,  // 23: slipway.admin.v1.AdminService.GetProjection:output_type -> slipway.admin.v1.GetProjectionResponse
-	12, // 24: slipway.admin.v1.AdminService.RebuildProjection:output_type -> slipway.admin.v1.RebuildProjectionResponse
-	15, // 25: slipway.admin.v1.AdminService.ListDeadLetters:output_type -> slipway.admin.v1.ListDeadLettersResponse
-	17, // 26: slipway.admin.v1.AdminService.GetDeadLetter:output_type -> slipway.admin.v1.GetDeadLetterResponse
-	19, // 27: slipway.admin.v1.AdminService.ReplayDeadLetter:output_type -> slipway.admin.v1.ReplayDeadLetterResponse
-	21, // 28: slipway.admin.v1.AdminService.DropDeadLetter:output_type -> slipway.admin.v1.DropDeadLetterResponse
-	20, // [20:29] is the sub-list for method output_type
-	11, // [11:20] is the sub-list for method input_type
+	22, // 20: slipway.admin.v1.AdminService.RotateKeys:input_type -> slipway.admin.v1.RotateKeysRequest
+	2,  // 21: slipway.admin.v1.AdminService.ListNodes:output_type -> slipway.admin.v1.ListNodesResponse
+	4,  // 22: slipway.admin.v1.AdminService.DrainNode:output_type -> slipway.admin.v1.DrainNodeResponse
+	6,  // 23: slipway.admin.v1.AdminService.UncordonNode:output_type -> slipway.admin.v1.UncordonNodeResponse
+	8,  // 24: slipway.admin.v1.AdminService.GetProjection:output_type -> slipway.admin.v1.GetProjectionResponse
+	12, // 25: slipway.admin.v1.AdminService.RebuildProjection:output_type -> slipway.admin.v1.RebuildProjectionResponse
+	15, // 26: slipway.admin.v1.AdminService.ListDeadLetters:output_type -> slipway.admin.v1.ListDeadLettersResponse
+	17, // 27: slipway.admin.v1.AdminService.GetDeadLetter:output_type -> slipway.admin.v1.GetDeadLetterResponse
+	19, // 28: slipway.admin.v1.AdminService.ReplayDeadLetter:output_type -> slipway.admin.v1.ReplayDeadLetterResponse
+	21, // 29: slipway.admin.v1.AdminService.DropDeadLetter:output_type -> slipway.admin.v1.DropDeadLetterResponse
+	23, // 30: slipway.admin.v1.AdminService.RotateKeys:output_type -> slipway.admin.v1.RotateKeysResponse
+	21, // [21:31] is the sub-list for method output_type
+	11, // [11:21] is the sub-list for method input_type
 	11, // [11:11] is the sub-list for extension type_name
 	11, // [11:11] is the sub-list for extension extendee
 	0,  // [0:11] is the sub-list for field type_name
@@ -1393,7 +1544,7 @@ func file_slipway_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_slipway_admin_v1_admin_proto_rawDesc), len(file_slipway_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -28,14 +28,15 @@ var version = "dev"
 
 type settings struct {
 	service.Settings
-	Listen    string   `koanf:"listen" default:"127.0.0.1:8080" usage:"host:port of the public API"`
-	PublicURL string   `koanf:"public-url" usage:"where the public reaches the API, like https://api.example.com; http:// and --listen when empty"`
-	Scheduler string   `koanf:"scheduler" default:"127.0.0.1:9101" usage:"host:port of slipway-scheduler"`
-	Identity  string   `koanf:"identity" default:"127.0.0.1:9102" usage:"host:port of slipway-identity"`
-	Billing   string   `koanf:"billing" default:"127.0.0.1:9103" usage:"host:port of slipway-billing"`
-	Webhooks  string   `koanf:"webhooks" default:"127.0.0.1:9104" usage:"host:port of slipway-webhooks"`
-	Services  []string `koanf:"services" usage:"readiness pages of other services, name=URL, for /api/v1/health"`
-	MasterKey string   `koanf:"master-key" usage:"file with the key that wraps data keys; made when it is not there"`
+	Listen     string   `koanf:"listen" default:"127.0.0.1:8080" usage:"host:port of the public API"`
+	PublicURL  string   `koanf:"public-url" usage:"where the public reaches the API, like https://api.example.com; http:// and --listen when empty"`
+	Scheduler  string   `koanf:"scheduler" default:"127.0.0.1:9101" usage:"host:port of slipway-scheduler"`
+	Identity   string   `koanf:"identity" default:"127.0.0.1:9102" usage:"host:port of slipway-identity"`
+	Billing    string   `koanf:"billing" default:"127.0.0.1:9103" usage:"host:port of slipway-billing"`
+	Webhooks   string   `koanf:"webhooks" default:"127.0.0.1:9104" usage:"host:port of slipway-webhooks"`
+	Services   []string `koanf:"services" usage:"readiness pages of other services, name=URL, for /api/v1/health"`
+	MasterKey  string   `koanf:"master-key" usage:"file with the key that wraps data keys; made when it is not there"`
+	MasterKeys string   `koanf:"master-keys" secret:"true" usage:"the keys themselves instead of a file, for the environment: base64 of 32 bytes each, newest first, with commas"`
 
 	RateLimits gateway.RateLimits `koanf:"rate-limits"`
 }
@@ -43,8 +44,8 @@ type settings struct {
 func main() {
 	var c settings
 	service.Main("slipway-gateway", version, &c, func(ctx context.Context, p *service.Process) error {
-		if c.MasterKey == "" {
-			return errors.New("--master-key is needed")
+		if c.MasterKey == "" && c.MasterKeys == "" {
+			return errors.New("--master-key or SLIPWAY_MASTER_KEYS is needed")
 		}
 		_, js, err := p.NATS(natsconn.RolePlatform)
 		if err != nil {
@@ -83,7 +84,7 @@ func main() {
 		if err != nil {
 			return fmt.Errorf("open the bucket of data keys: %w", err)
 		}
-		sealer, err := seal.Unlock(ctx, c.MasterKey, keys)
+		sealer, err := seal.Unlock(ctx, seal.From{File: c.MasterKey, Keys: c.MasterKeys}, keys)
 		if err != nil {
 			return err
 		}

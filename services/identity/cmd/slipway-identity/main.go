@@ -19,17 +19,18 @@ var version = "dev"
 type settings struct {
 	service.Settings
 	identity.Config
-	MasterKey string `koanf:"master-key" usage:"file with the key that wraps data keys; made when it is not there"`
-	File      string `koanf:"credentials-file" usage:"keep the first operator's credentials in this file; made anew when it is not there"`
-	APIURL    string `koanf:"public-url" default:"http://127.0.0.1:8080" usage:"where the gateway answers, for the credentials file"`
-	AppURL    string `koanf:"app-url" default:"http://{subdomain}.apps.localhost:8000" usage:"live address of apps, for the credentials file"`
+	MasterKey  string `koanf:"master-key" usage:"file with the key that wraps data keys; made when it is not there"`
+	MasterKeys string `koanf:"master-keys" secret:"true" usage:"the keys themselves instead of a file, for the environment: base64 of 32 bytes each, newest first, with commas"`
+	File       string `koanf:"credentials-file" usage:"keep the first operator's credentials in this file; made anew when it is not there"`
+	APIURL     string `koanf:"public-url" default:"http://127.0.0.1:8080" usage:"where the gateway answers, for the credentials file"`
+	AppURL     string `koanf:"app-url" default:"http://{subdomain}.apps.localhost:8000" usage:"live address of apps, for the credentials file"`
 }
 
 func main() {
 	c := settings{Config: identity.DefaultConfig()}
 	service.Main("slipway-identity", version, &c, func(ctx context.Context, p *service.Process) error {
-		if c.MasterKey == "" {
-			return errors.New("--master-key is needed")
+		if c.MasterKey == "" && c.MasterKeys == "" {
+			return errors.New("--master-key or SLIPWAY_MASTER_KEYS is needed")
 		}
 		_, js, err := p.NATS(natsconn.RolePlatform)
 		if err != nil {
@@ -41,7 +42,7 @@ func main() {
 		if err != nil {
 			return err
 		}
-		sealer, err := seal.Unlock(ctx, c.MasterKey, keys)
+		sealer, err := seal.Unlock(ctx, seal.From{File: c.MasterKey, Keys: c.MasterKeys}, keys)
 		if err != nil {
 			return err
 		}

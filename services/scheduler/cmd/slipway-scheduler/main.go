@@ -26,14 +26,15 @@ type settings struct {
 	scheduler.Config
 	DatabaseURL string `koanf:"database-url" usage:"PostgreSQL, postgres://…"`
 	MasterKey   string `koanf:"master-key" usage:"file with the key that wraps data keys; made when it is not there"`
+	MasterKeys  string `koanf:"master-keys" secret:"true" usage:"the keys themselves instead of a file, for the environment: base64 of 32 bytes each, newest first, with commas"`
 	Billing     string `koanf:"billing" default:"127.0.0.1:9103" usage:"host:port of slipway-billing"`
 }
 
 func main() {
 	c := settings{Config: scheduler.DefaultConfig()}
 	service.Main("slipway-scheduler", version, &c, func(ctx context.Context, p *service.Process) error {
-		if c.DatabaseURL == "" || c.MasterKey == "" {
-			return errors.New("--database-url and --master-key are needed")
+		if c.DatabaseURL == "" || (c.MasterKey == "" && c.MasterKeys == "") {
+			return errors.New("--database-url and --master-key, or SLIPWAY_MASTER_KEYS, are needed")
 		}
 		nc, js, err := p.NATS(natsconn.RolePlatform)
 		if err != nil {
@@ -49,7 +50,7 @@ func main() {
 		if err != nil {
 			return err
 		}
-		sealer, err := seal.Unlock(ctx, c.MasterKey, keys)
+		sealer, err := seal.Unlock(ctx, seal.From{File: c.MasterKey, Keys: c.MasterKeys}, keys)
 		if err != nil {
 			return err
 		}

@@ -19,15 +19,16 @@ var version = "dev"
 
 type settings struct {
 	service.Settings
-	Webhooks  webhooks.Config `koanf:"webhooks"`
-	MasterKey string          `koanf:"master-key" usage:"file with the key that wraps data keys; made when it is not there"`
+	Webhooks   webhooks.Config `koanf:"webhooks"`
+	MasterKey  string          `koanf:"master-key" usage:"file with the key that wraps data keys; made when it is not there"`
+	MasterKeys string          `koanf:"master-keys" secret:"true" usage:"the keys themselves instead of a file, for the environment: base64 of 32 bytes each, newest first, with commas"`
 }
 
 func main() {
 	var c settings
 	service.Main("slipway-webhooks", version, &c, func(ctx context.Context, p *service.Process) error {
-		if c.MasterKey == "" {
-			return errors.New("--master-key is needed")
+		if c.MasterKey == "" && c.MasterKeys == "" {
+			return errors.New("--master-key or SLIPWAY_MASTER_KEYS is needed")
 		}
 		_, js, err := p.NATS(natsconn.RolePlatform)
 		if err != nil {
@@ -37,7 +38,7 @@ func main() {
 		if err != nil {
 			return fmt.Errorf("open the bucket of data keys: %w", err)
 		}
-		sealer, err := seal.Unlock(ctx, c.MasterKey, keys)
+		sealer, err := seal.Unlock(ctx, seal.From{File: c.MasterKey, Keys: c.MasterKeys}, keys)
 		if err != nil {
 			return err
 		}
