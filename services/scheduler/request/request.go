@@ -169,9 +169,7 @@ func environment(env map[string]string) []problem.Field {
 // told is as much of a variable's name as may be repeated: who writes NAME=value where
 // a name belongs has put the value there.
 func told(name string) string {
-	end := strings.IndexFunc(name, func(c rune) bool {
-		return c != '_' && (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z')
-	})
+	end := strings.IndexAny(name, "=: \t\r\n")
 	if end < 0 {
 		return name
 	}
