@@ -71,6 +71,7 @@ func serve(store, keyDir string, unsynced bool) error {
 func startUnsynced(store string) (*server.Server, error) {
 	ns, err := server.NewServer(&server.Options{
 		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true, JetStream: true, StoreDir: store,
+		JetStreamMaxStore: 1 << 50, // as the shipped one: what buckets reserve is more than this disk has
 	})
 	if err != nil {
 		return nil, err

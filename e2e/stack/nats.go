@@ -83,6 +83,8 @@ server_name: %q
 max_payload: 4MB
 jetstream {
   store_dir: %q
+  # What buckets reserve is no reason to refuse them on a small disk.
+  max_file_store: 1PB
   sync_interval: always
 }
 include "users.conf"
