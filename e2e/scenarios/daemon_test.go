@@ -63,6 +63,8 @@ func TestOfManyWhoWantOneSubdomainOneGetsIt(t *testing.T) {
 	t.Parallel()
 	s := platform(t)
 	c := s.Client()
+	// One that can run: a deployment that fails gives its name back, to whoever asks next.
+	image := push(t, s, "latest", "one")
 	var mu sync.Mutex
 	statuses := map[int]int{}
 	var ids []string
@@ -70,7 +72,7 @@ func TestOfManyWhoWantOneSubdomainOneGetsIt(t *testing.T) {
 	for range 12 {
 		wait.Go(func() {
 			answer, err := c.Do(t.Context(), http.MethodPost, "/api/deploy/apps",
-				map[string]any{"subdomain": name(t), "image": s.Image("e2e/nobody-pushed-this:1"), "tier": "buddo-starter"})
+				map[string]any{"subdomain": name(t), "image": image, "port": 8080, "tier": "buddo-starter"})
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
