@@ -37,7 +37,8 @@ type servers struct {
 // caFile is what clients must trust.
 func caFile(dir string) string { return filepath.Join(dir, "ca.crt") }
 
-// configure writes each server's configuration below dir, in a directory called own.
+// configure writes each server's configuration below dir, in a new directory whose
+// name begins with own.
 func configure(dir, own string, w *network) (*servers, error) {
 	binary, err := stack.NATSServer()
 	if err != nil {
@@ -51,7 +52,12 @@ func configure(dir, own string, w *network) (*servers, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the cluster's configuration: %w", err)
 	}
-	s := &servers{dir: dir, own: filepath.Join(dir, own), binary: binary, network: w}
+	// A test that is run again begins with empty servers.
+	home, err := os.MkdirTemp(dir, own+"-")
+	if err != nil {
+		return nil, fmt.Errorf("configure the servers: %w", err)
+	}
+	s := &servers{dir: dir, own: home, binary: binary, network: w}
 	keys, err := natsconn.EnsureKeys(s.keys())
 	if err != nil {
 		return nil, err
