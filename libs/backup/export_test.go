@@ -5,4 +5,5 @@ var (
 	ReadKeys = readKeys
 	LateKeys = lateKeys
 	PutKeys  = putKeys
+	Upload   = upload
 )

@@ -9,8 +9,11 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/nats-io/jsm.go"
 	"github.com/nats-io/jsm.go/api"
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 )
 
 // What a copied stream is on disk, by jsm.go.
@@ -21,6 +24,10 @@ const (
 
 // answerWithin bounds the server's answers about one stream.
 const answerWithin = 30 * time.Second
+
+// settleWithin bounds how long a cluster that just started may take until it has
+// leaders, and until each of its servers knows whom the others listen for.
+const settleWithin = time.Minute
 
 // snapshot copies a stream as it is at one moment, block by block: sequences, times
 // and headers are the messages' own. The server checks every block first.
@@ -49,34 +56,77 @@ func restoreStream(ctx context.Context, nc *connection, name, dir string, replic
 	if err != nil {
 		return failed(err)
 	}
-	known, err := manager.IsKnownStream(name)
-	if err != nil {
+	var known bool
+	if err := settled(ctx, func() (err error) {
+		known, err = manager.IsKnownStream(name)
+		return err
+	}); err != nil {
 		return failed(err)
 	}
 	if known {
 		return failed(errors.New("the server has a stream of that name"))
 	}
-	config, err := configOf(dir)
+	request, err := requestOf(dir)
 	if err != nil {
 		return failed(err)
 	}
-	config.Replicas, config.Placement = replicas, nil
-	if _, _, err := manager.RestoreSnapshotFromDirectory(ctx, name, dir, jsm.RestoreConfiguration(config)); err != nil {
+	request.Config.Replicas, request.Config.Placement = replicas, nil
+	if err := upload(ctx, nc, filepath.Join(dir, snapshotData), request); err != nil {
+		return failed(err)
+	}
+	if err := settled(ctx, func() error { return hasLeader(manager, name) }); err != nil {
 		return failed(err)
 	}
 	return nil
 }
 
-func configOf(dir string) (api.StreamConfig, error) {
+var errNoLeader = errors.New("none of the servers leads it yet")
+
+func hasLeader(manager *jsm.Manager, name string) error {
+	stream, err := manager.LoadStream(name)
+	if err != nil {
+		return err
+	}
+	info, err := stream.LatestInformation()
+	if err != nil {
+		return err
+	}
+	if info.Cluster != nil && info.Cluster.Leader == "" { // one server alone says nothing of a cluster
+		return errNoLeader
+	}
+	return nil
+}
+
+// settled tries until nothing is in the way any more that passes by itself.
+func settled(ctx context.Context, try func() error) error {
+	wait := backoff.NewExponentialBackOff()
+	wait.InitialInterval, wait.MaxInterval = 50*time.Millisecond, 2*time.Second
+	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+		err := try()
+		if err != nil && !passes(err) {
+			err = backoff.Permanent(err)
+		}
+		return struct{}{}, err
+	}, backoff.WithBackOff(wait), backoff.WithMaxElapsedTime(settleWithin))
+	return err
+}
+
+// passes says whether a cluster that is starting answers so, having done nothing.
+func passes(err error) bool {
+	return errors.Is(err, nats.ErrNoResponders) || errors.Is(err, errNoLeader) ||
+		jsm.IsNatsError(err, uint16(server.JSClusterNotAvailErr)) || jsm.IsNatsError(err, uint16(server.JSClusterNotLeaderErr)) ||
+		jsm.IsNatsError(err, uint16(server.JSClusterNoPeersErrF))
+}
+
+// requestOf is what a copied stream is restored with.
+func requestOf(dir string) (api.JSApiStreamRestoreRequest, error) {
+	var request api.JSApiStreamRestoreRequest
 	text, err := os.ReadFile(filepath.Join(dir, snapshotMeta))
 	if err != nil {
-		return api.StreamConfig{}, err
+		return request, err
 	}
-	var meta struct {
-		Config api.StreamConfig `json:"config"`
+	if err := json.Unmarshal(text, &request); err != nil {
+		return request, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
-	if err := json.Unmarshal(text, &meta); err != nil {
-		return api.StreamConfig{}, fmt.Errorf("%w: %w", ErrDamaged, err)
-	}
-	return meta.Config, nil
+	return request, nil
 }
