@@ -50,6 +50,12 @@ func ensureBridge(name string, gateway netip.Addr, bits int) (netlink.Link, erro
 	case err != nil:
 		return nil, fmt.Errorf("find the bridge %s: %w", name, err)
 	}
+	// The one it has, but set: a bridge whose hardware address nobody set takes that of a
+	// port, and another whenever ports come and go. Containers that know the old one then
+	// send what they answer to nobody.
+	if err := netlink.LinkSetHardwareAddr(link, link.Attrs().HardwareAddr); err != nil {
+		return nil, fmt.Errorf("keep the hardware address of the bridge %s: %w", name, err)
+	}
 	if err := netlink.AddrReplace(link, &netlink.Addr{IPNet: ipNet(gateway, bits)}); err != nil {
 		return nil, fmt.Errorf("give the bridge %s its address: %w", name, err)
 	}
