@@ -2,14 +2,20 @@ package scenarios
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
 
 	"github.com/slipway-paas/slipway/e2e/client"
 )
@@ -74,14 +80,55 @@ func TestARequestUnderWayOutlivesARestart(t *testing.T) {
 	a := deploy(t, s, map[string]any{"image": push(t, s, "latest", "one"), "port": 8080})
 	answered := make(chan string, 1)
 	go func() {
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
 		// Longer than the drain: the app's own SIGTERM handling has its part too.
-		answer, err := client.Visit(t.Context(), s.Edge, a.host, http.MethodGet, "/slow?ms=2500", nil)
+		answer, err := client.Visit(ctx, s.Edge, a.host, http.MethodGet, "/slow?ms=2500", nil)
 		answered <- fmt.Sprint(answer.Status, err)
 	}()
 	a.do("restart")
 	a.wait("running")
 	if got := <-answered; got != "200<nil>" && got != "200 <nil>" {
 		t.Errorf("a slow request that a restart overtook ended in %s", got)
+	}
+}
+
+func TestTheEdgeDoesNotWaitForAnAppWhoseNetworkWent(t *testing.T) {
+	t.Parallel()
+	s := platform(t)
+	a := deploy(t, s, map[string]any{"image": push(t, s, "latest", "one"), "port": 8080})
+	list := a.containers()
+	if len(list) != 1 {
+		t.Fatalf("%d containers, want one", len(list))
+	}
+	// A connection that nobody's timeout ends: only probes can tell that the app is gone.
+	open := a.upgrade()
+	open.says("hello")
+	cutOff(t, list[0].Labels["slipway.netns"])
+	if _, err := open.reader.ReadString('\n'); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a connection to an app that is gone stays open: %v", err)
+	}
+}
+
+// cutOff takes the network interface of a namespace away: no packet says so.
+func cutOff(t *testing.T, namespace string) {
+	t.Helper()
+	ns, err := netns.GetFromName(namespace)
+	if err != nil {
+		t.Fatalf("find the container's network: %v", err)
+	}
+	defer ns.Close()
+	inside, err := netlink.NewHandleAt(ns)
+	if err != nil {
+		t.Fatalf("open the container's network: %v", err)
+	}
+	defer inside.Close()
+	link, err := inside.LinkByName("eth0")
+	if err == nil {
+		err = inside.LinkSetDown(link)
+	}
+	if err != nil {
+		t.Fatalf("cut the container off: %v", err)
 	}
 }
 

@@ -17,6 +17,12 @@ type object = map[string]any
 // an idle connection before the app does: a POST never meets one just closed.
 const idleTimeout = "1500ms"
 
+// probeInterval is between a connection's probes while they go unanswered: after 15 s
+// of silence nine of them, so an app that vanished without a word is noticed within
+// half a minute. Its machine answers them: an app may think for longer. TCP's user
+// timeout would do more, and cut off apps that read slowly.
+const probeInterval = "1s"
+
 // caddyConfig is all that Caddy is told. It stays the same for the life of the
 // process: what changes with routes is in the table.
 func caddyConfig(c Config, tracing bool) ([]byte, error) {
@@ -135,7 +141,7 @@ func reverseProxy() object {
 			"response_header_timeout": "5m",
 			"compression":             false,
 			"network_proxy":           object{"from": "none"},
-			"keep_alive":              object{"max_idle_conns_per_host": 256, "idle_timeout": idleTimeout},
+			"keep_alive":              object{"max_idle_conns_per_host": 256, "idle_timeout": idleTimeout, "probe_interval": probeInterval},
 		},
 	}
 }
