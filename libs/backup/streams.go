@@ -25,9 +25,9 @@ const (
 // answerWithin bounds the server's answers about one stream.
 const answerWithin = 30 * time.Second
 
-// settleWithin bounds how long a cluster that just started may take until it has
-// leaders, and until each of its servers knows whom the others listen for.
-const settleWithin = time.Minute
+// settleWithin bounds how long a cluster may take until it has leaders, until each of
+// its servers knows whom the others listen for, and has a copy of what one restored.
+const settleWithin = 5 * time.Minute
 
 // snapshot copies a stream as it is at one moment, block by block: sequences, times
 // and headers are the messages' own. The server checks every block first.
@@ -74,25 +74,32 @@ func restoreStream(ctx context.Context, nc *connection, name, dir string, replic
 	if err := upload(ctx, nc, filepath.Join(dir, snapshotData), request); err != nil {
 		return failed(err)
 	}
-	if err := settled(ctx, func() error { return hasLeader(manager, name) }); err != nil {
+	if err := settled(ctx, func() error { return everywhere(manager, name, replicas) }); err != nil {
 		return failed(err)
 	}
 	return nil
 }
 
-var errNoLeader = errors.New("none of the servers leads it yet")
+var errNotThere = errors.New("not every server has it yet")
 
-func hasLeader(manager *jsm.Manager, name string) error {
+// everywhere makes sure that the stream has a leader and that every server of it has
+// all: reading it may go by any of them.
+func everywhere(manager *jsm.Manager, name string, replicas int) error {
 	stream, err := manager.LoadStream(name)
 	if err != nil {
 		return err
 	}
 	info, err := stream.LatestInformation()
-	if err != nil {
+	if err != nil || info.Cluster == nil { // one server alone says nothing of a cluster
 		return err
 	}
-	if info.Cluster != nil && info.Cluster.Leader == "" { // one server alone says nothing of a cluster
-		return errNoLeader
+	if info.Cluster.Leader == "" || len(info.Cluster.Replicas) != replicas-1 {
+		return errNotThere
+	}
+	for _, r := range info.Cluster.Replicas {
+		if !r.Current || r.Offline || r.Lag > 0 {
+			return errNotThere
+		}
 	}
 	return nil
 }
@@ -113,7 +120,7 @@ func settled(ctx context.Context, try func() error) error {
 
 // passes says whether a cluster that is starting answers so, having done nothing.
 func passes(err error) bool {
-	return errors.Is(err, nats.ErrNoResponders) || errors.Is(err, errNoLeader) ||
+	return errors.Is(err, nats.ErrNoResponders) || errors.Is(err, errNotThere) ||
 		jsm.IsNatsError(err, uint16(server.JSClusterNotAvailErr)) || jsm.IsNatsError(err, uint16(server.JSClusterNotLeaderErr)) ||
 		jsm.IsNatsError(err, uint16(server.JSClusterNoPeersErrF))
 }
