@@ -36,8 +36,14 @@ func snapshot(ctx context.Context, nc *connection, name, dir string) error {
 	if err != nil {
 		return fmt.Errorf("copy the stream %s: %w", name, err)
 	}
-	stream, err := manager.LoadStream(name)
-	if err != nil {
+	var stream *jsm.Stream
+	// One that is choosing its leader does not answer for a while.
+	if err := settled(ctx, func() (err error) {
+		if stream, err = manager.LoadStream(name); errors.Is(err, context.DeadlineExceeded) {
+			err = errNotThere
+		}
+		return err
+	}); err != nil {
 		return fmt.Errorf("copy the stream %s: %w", name, err)
 	}
 	if _, err = stream.SnapshotToDirectory(ctx, dir, jsm.SnapshotHealthCheck()); err == nil {
