@@ -1,8 +1,10 @@
 package netpool
 
 import (
+	"fmt"
 	"io"
 	"net"
+	"os"
 	"testing"
 	"time"
 
@@ -83,5 +85,29 @@ func TestTheMachineKeepsItsHardwareAddressWhilePortsComeAndGo(t *testing.T) {
 	answer := make([]byte, len("answer"))
 	if _, err := io.ReadFull(client, answer); err != nil {
 		t.Errorf("the answer was lost when a port went: %v", err)
+	}
+}
+
+func TestABridgeThatLostItsHardwareAddressGetsOne(t *testing.T) {
+	t.Parallel()
+	owner := fmt.Sprintf("unaddressed-%d", os.Getpid())
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = BridgeName(bridgePrefix, owner)
+	bridge := &netlink.Bridge{LinkAttrs: attrs}
+	if err := netlink.LinkAdd(bridge); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = netlink.LinkDel(bridge) }) // gone already unless the test failed
+	port := joinPort(t, &Pool{bridge: bridge}, attrs.Name+"x", net.HardwareAddr{2, 0, 0, 0, 0, 1})
+	if err := netlink.LinkDel(port); err != nil {
+		t.Fatal(err)
+	}
+	if is := hardwareAddress(t, &Pool{bridge: bridge}); is != "" {
+		t.Fatalf("the bridge has the address %s: the story does not begin", is)
+	}
+	p := newPool(t, "unaddressed", 1)
+	defer destroy(t, p)
+	if is := hardwareAddress(t, p); is == "" {
+		t.Error("the bridge has no address")
 	}
 }

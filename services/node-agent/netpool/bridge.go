@@ -1,6 +1,8 @@
 package netpool
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net"
@@ -50,11 +52,8 @@ func ensureBridge(name string, gateway netip.Addr, bits int) (netlink.Link, erro
 	case err != nil:
 		return nil, fmt.Errorf("find the bridge %s: %w", name, err)
 	}
-	// The one it has, but set: a bridge whose hardware address nobody set takes that of a
-	// port, and another whenever ports come and go. Containers that know the old one then
-	// send what they answer to nobody.
-	if err := netlink.LinkSetHardwareAddr(link, link.Attrs().HardwareAddr); err != nil {
-		return nil, fmt.Errorf("keep the hardware address of the bridge %s: %w", name, err)
+	if err := keepHardwareAddress(link); err != nil {
+		return nil, err
 	}
 	if err := netlink.AddrReplace(link, &netlink.Addr{IPNet: ipNet(gateway, bits)}); err != nil {
 		return nil, fmt.Errorf("give the bridge %s its address: %w", name, err)
@@ -69,6 +68,23 @@ func ensureBridge(name string, gateway netip.Addr, bits int) (netlink.Link, erro
 		return nil, fmt.Errorf("let the kernel forward packets: %w", err)
 	}
 	return link, nil
+}
+
+// keepHardwareAddress sets the bridge's hardware address to the one it has. A bridge
+// where nobody set it takes a port's, and another when that port goes: containers that
+// know the old one then send what they answer to nobody.
+func keepHardwareAddress(bridge netlink.Link) error {
+	name, address := bridge.Attrs().Name, bridge.Attrs().HardwareAddr
+	// Its last port took it along.
+	if bytes.Equal(address, make([]byte, len(address))) {
+		sum := sha256.Sum256([]byte(name))
+		const local = 2 // IEEE 802: locally administered, and no group's
+		address = append(net.HardwareAddr{local}, sum[:5]...)
+	}
+	if err := netlink.LinkSetHardwareAddr(bridge, address); err != nil {
+		return fmt.Errorf("keep the hardware address of the bridge %s: %w", name, err)
+	}
+	return nil
 }
 
 // withoutIPv6 turns IPv6 off for those interfaces of the thread's network namespace;
