@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -69,6 +70,22 @@ const (
 	mostAnswers = 1024
 )
 
+const (
+	// reloads is how often a server may seem to be reading its users anew, with
+	// reloadPause between: meanwhile it knows nobody, or hangs up.
+	reloads     = 5
+	reloadPause = 300 * time.Millisecond
+)
+
+func dial(url string, options []nats.Option) (*nats.Conn, error) {
+	nc, err := nats.Connect(url, options...)
+	for tries := 1; tries < reloads && (errors.Is(err, nats.ErrAuthorization) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)); tries++ {
+		time.Sleep(reloadPause)
+		nc, err = nats.Connect(url, options...)
+	}
+	return nc, err
+}
+
 // Connect connects and stays connected: when the server goes away, it tries again,
 // with the others of the URL too, until Close. The first connection must succeed
 // within 4 seconds for each server. Publishes made while disconnected wait in a buffer
@@ -82,6 +99,7 @@ func Connect(c Config) (*nats.Conn, error) {
 		nats.Name(c.Name),
 		nats.Timeout(dialTimeout),
 		nats.MaxReconnects(-1),
+		nats.IgnoreAuthErrorAbort(),
 		nats.ReconnectWait(250 * time.Millisecond),
 		nats.ReconnectJitter(250*time.Millisecond, 250*time.Millisecond),
 		nats.PingInterval(pingInterval),
@@ -113,7 +131,7 @@ func Connect(c Config) (*nats.Conn, error) {
 		}
 		options = append(options, key)
 	}
-	nc, err := nats.Connect(c.URL, options...)
+	nc, err := dial(c.URL, options)
 	if errors.Is(err, nats.ErrAuthorization) {
 		return nil, fmt.Errorf("connect to NATS at %s: the server does not know the key %q: %w", c.URL, c.SeedFile, err)
 	}
