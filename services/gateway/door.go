@@ -5,10 +5,12 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"path"
 	"runtime/debug"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
 	"go.opentelemetry.io/otel/metric/noop"
@@ -168,8 +170,13 @@ func (d *door) serveGRPC(w http.ResponseWriter, r *http.Request) {
 
 // route finds the handler; paths and methods that there are not get a problem too.
 func (d *door) route(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path != path.Clean(r.URL.Path) {
+	// Names and ids are text: what is none names nothing, and no message could carry it.
+	if r.URL.Path != path.Clean(r.URL.Path) || !utf8.ValidString(r.URL.Path) {
 		d.fail(w, r, noSuchPath())
+		return
+	}
+	if query, err := url.QueryUnescape(r.URL.RawQuery); err == nil && !utf8.ValidString(query) {
+		d.fail(w, r, problem.Malformed("The query is not UTF-8 text; encode it as UTF-8."))
 		return
 	}
 	handler, pattern := d.mux.Handler(r)
