@@ -4,12 +4,14 @@
 package natsconn
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"syscall"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/nats-io/nats.go"
 
 	"github.com/slipway-paas/slipway/libs/subjects"
@@ -78,12 +80,13 @@ const (
 )
 
 func dial(url string, options []nats.Option) (*nats.Conn, error) {
-	nc, err := nats.Connect(url, options...)
-	for tries := 1; tries < reloads && (errors.Is(err, nats.ErrAuthorization) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)); tries++ {
-		time.Sleep(reloadPause)
-		nc, err = nats.Connect(url, options...)
-	}
-	return nc, err
+	return backoff.Retry(context.Background(), func() (*nats.Conn, error) {
+		nc, err := nats.Connect(url, options...)
+		if err == nil || errors.Is(err, nats.ErrAuthorization) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
+			return nc, err
+		}
+		return nil, backoff.Permanent(err)
+	}, backoff.WithBackOff(backoff.NewConstantBackOff(reloadPause)), backoff.WithMaxTries(reloads))
 }
 
 // Connect connects and stays connected: when the server goes away, it tries again,

@@ -21,7 +21,7 @@ func (k Keys) users() []*server.NkeyUser {
 // nodePublishes is what the node may send: questions about itself, its own heartbeat,
 // and facts. Which deployment a fact is of is not held here: instances come and go.
 func nodePublishes(node string) []string {
-	allow := []string{subjects.SecretsRequest(node, "*"), "$KV." + subjects.BucketNodes + "." + node}
+	allow := []string{subjects.SecretsRequest(node, "*"), subjects.OfKey(subjects.BucketNodes, node)}
 	for _, fact := range []string{"ImagePulled", "ImagePullFailed", "ContainerStarted", "ContainerStartFailed", "ContainerExited", "ContainerRemoved"} {
 		allow = append(allow, subjects.Of("*", subjects.Deployment, "*").Event(fact))
 	}
@@ -31,7 +31,7 @@ func nodePublishes(node string) []string {
 		"$JS.API.STREAM.INFO."+desired,
 		"$JS.API.STREAM.MSG.GET."+desired,
 		// With its filter in the subject, which the server holds against the request.
-		"$JS.API.CONSUMER.CREATE."+desired+".*.$KV."+subjects.BucketDesired+"."+subjects.DesiredOfNode(node),
+		"$JS.API.CONSUMER.CREATE."+desired+".*."+subjects.OfKey(subjects.BucketDesired, subjects.DesiredOfNode(node)),
 		"$JS.API.CONSUMER.INFO."+desired+".*",
 		"$JS.API.CONSUMER.DELETE."+desired+".*",
 		"$JS.API.CONSUMER.MSG.NEXT."+desired+".*",

@@ -24,6 +24,8 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/metric/noop"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/slipway-paas/slipway/libs/subjects"
 )
 
 const (
@@ -235,7 +237,7 @@ func (v *View[T]) decode(key string, data []byte, revision uint64) (Entry[T], bo
 	return Entry[T]{Key: key, Value: value, Revision: revision}, true
 }
 
-func (v *View[T]) subject(key string) string { return "$KV." + v.bucket + "." + key }
+func (v *View[T]) subject(key string) string { return subjects.OfKey(v.bucket, key) }
 
 func (v *View[T]) key(subject string) string { return strings.TrimPrefix(subject, v.subject("")) }
 

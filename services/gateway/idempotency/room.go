@@ -71,7 +71,7 @@ func (r *room) count(ctx context.Context, caller string) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("count keys: %w", err)
 	}
-	info, err := stream.Info(ctx, jetstream.WithSubjectFilter("$KV."+subjects.BucketAnswers+"."+subjects.AnswersOf(caller)))
+	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(subjects.OfKey(subjects.BucketAnswers, subjects.AnswersOf(caller))))
 	if err != nil {
 		return 0, fmt.Errorf("count keys: %w", err)
 	}

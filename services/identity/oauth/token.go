@@ -53,7 +53,7 @@ func addressed(prefix, kind, text string) (subjects.Aggregate, grant.Hash, bool)
 // userCodeLetters leave out vowels, so that no words come of them, and what looks alike.
 const userCodeLetters = "BCDFGHJKLMNPQRSTVWXZ"
 
-// newUserCode makes eight letters as XXXX-XXXX: 20^8 of them (RFC 8628, section 6.1).
+// newUserCode makes twice four letters with a hyphen between: 20^8 codes (RFC 8628, section 6.1).
 func newUserCode() (text string, hash device.Hash) {
 	letters := make([]byte, 0, 8)
 	for one := make([]byte, 1); len(letters) < cap(letters); {
