@@ -51,11 +51,12 @@ const (
 	Device     = "device"
 	Node       = "node"
 	Webhook    = "webhook"
+	Domain     = "domain"
 )
 
 // TenantKinds are the kinds of aggregate that an org's own events are of.
 func TenantKinds() []string {
-	return []string{Deployment, Org, APIKey, OAuthApp, Grant, Operator, Webhook}
+	return []string{Deployment, Org, APIKey, OAuthApp, Grant, Operator, Webhook, Domain}
 }
 
 // AllEvents is the filter that matches every event.
@@ -69,6 +70,12 @@ const AllDeliveries = "delivery.>"
 
 // AllEdgesApplied matches what every edge says of its route table.
 const AllEdgesApplied = "edge.applied.*"
+
+// AllEdgeCertificates matches what every edge says of getting certificates.
+const AllEdgeCertificates = "edge.certificate.*"
+
+// DNSChallengeRequests is where edges ask for the TXT records of ACME's challenges.
+const DNSChallengeRequests = "svc.dns.challenge"
 
 // AllSecretsRequests matches every node's request for an instance's environment.
 const AllSecretsRequests = "svc.env.*.*"
@@ -160,6 +167,9 @@ func Delivery(org, webhook, id string) string { return "delivery." + org + "." +
 
 // EdgeApplied is where one edge says which route table revision it serves.
 func EdgeApplied(edge string) string { return "edge.applied." + edge }
+
+// EdgeCertificate is where one edge says how getting a certificate ended.
+func EdgeCertificate(edge string) string { return "edge.certificate." + edge }
 
 // SecretsRequest is where a node asks for the environment of one of its instances.
 func SecretsRequest(node, instance string) string { return "svc.env." + node + "." + instance }

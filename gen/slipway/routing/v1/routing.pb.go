@@ -12,6 +12,7 @@ package routingv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -23,6 +24,59 @@ const (
 	// Verify that runtime/protoimpl is sufficiently up-to-date.
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
+
+// RouteKind tells the platform's names from those that users brought.
+type RouteKind int32
+
+const (
+	// UNSPECIFIED: under the platform's base domain, as SUBDOMAIN.
+	RouteKind_ROUTE_KIND_UNSPECIFIED RouteKind = 0
+	// SUBDOMAIN: under the base domain; a wildcard certificate covers it where there is one.
+	RouteKind_ROUTE_KIND_SUBDOMAIN RouteKind = 1
+	// CUSTOM_DOMAIN: a verified domain of the app's owner; always a certificate of its own.
+	RouteKind_ROUTE_KIND_CUSTOM_DOMAIN RouteKind = 2
+)
+
+// Enum value maps for RouteKind.
+var (
+	RouteKind_name = map[int32]string{
+		0: "ROUTE_KIND_UNSPECIFIED",
+		1: "ROUTE_KIND_SUBDOMAIN",
+		2: "ROUTE_KIND_CUSTOM_DOMAIN",
+	}
+	RouteKind_value = map[string]int32{
+		"ROUTE_KIND_UNSPECIFIED":   0,
+		"ROUTE_KIND_SUBDOMAIN":     1,
+		"ROUTE_KIND_CUSTOM_DOMAIN": 2,
+	}
+)
+
+func (x RouteKind) Enum() *RouteKind {
+	p := new(RouteKind)
+	*p = x
+	return p
+}
+
+func (x RouteKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (RouteKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_slipway_routing_v1_routing_proto_enumTypes[0].Descriptor()
+}
+
+func (RouteKind) Type() protoreflect.EnumType {
+	return &file_slipway_routing_v1_routing_proto_enumTypes[0]
+}
+
+func (x RouteKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use RouteKind.Descriptor instead.
+func (RouteKind) EnumDescriptor() ([]byte, []int) {
+	return file_slipway_routing_v1_routing_proto_rawDescGZIP(), []int{0}
+}
 
 type RouteState int32
 
@@ -66,11 +120,11 @@ func (x RouteState) String() string {
 }
 
 func (RouteState) Descriptor() protoreflect.EnumDescriptor {
-	return file_slipway_routing_v1_routing_proto_enumTypes[0].Descriptor()
+	return file_slipway_routing_v1_routing_proto_enumTypes[1].Descriptor()
 }
 
 func (RouteState) Type() protoreflect.EnumType {
-	return &file_slipway_routing_v1_routing_proto_enumTypes[0]
+	return &file_slipway_routing_v1_routing_proto_enumTypes[1]
 }
 
 func (x RouteState) Number() protoreflect.EnumNumber {
@@ -79,7 +133,7 @@ func (x RouteState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use RouteState.Descriptor instead.
 func (RouteState) EnumDescriptor() ([]byte, []int) {
-	return file_slipway_routing_v1_routing_proto_rawDescGZIP(), []int{0}
+	return file_slipway_routing_v1_routing_proto_rawDescGZIP(), []int{1}
 }
 
 // Route sends one host to instances. No upstreams: the app is known, not serving.
@@ -92,7 +146,11 @@ type Route struct {
 	Upstreams    []*Upstream            `protobuf:"bytes,5,rep,name=upstreams,proto3" json:"upstreams,omitempty"`
 	State        RouteState             `protobuf:"varint,6,opt,name=state,proto3,enum=slipway.routing.v1.RouteState" json:"state,omitempty"`
 	// sequence is that of the event this value follows from: writers refuse to go back.
-	Sequence      uint64 `protobuf:"varint,7,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	Sequence uint64 `protobuf:"varint,7,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// kind says whose name the host is, and so which certificate it takes.
+	Kind RouteKind `protobuf:"varint,8,opt,name=kind,proto3,enum=slipway.routing.v1.RouteKind" json:"kind,omitempty"`
+	// policy is how requests are treated; absent: the edge's own defaults.
+	Policy        *RoutePolicy `protobuf:"bytes,9,opt,name=policy,proto3" json:"policy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -176,6 +234,113 @@ func (x *Route) GetSequence() uint64 {
 	return 0
 }
 
+func (x *Route) GetKind() RouteKind {
+	if x != nil {
+		return x.Kind
+	}
+	return RouteKind_ROUTE_KIND_UNSPECIFIED
+}
+
+func (x *Route) GetPolicy() *RoutePolicy {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+// RoutePolicy is what an app's owner asked of the edge. Zero values are the edge's
+// defaults.
+type RoutePolicy struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// maintenance: every request is answered 503 with the maintenance page.
+	Maintenance bool `protobuf:"varint,1,opt,name=maintenance,proto3" json:"maintenance,omitempty"`
+	// max_request_bytes bounds a request's body; beyond it 413. 0: the edge's default.
+	MaxRequestBytes uint64 `protobuf:"varint,2,opt,name=max_request_bytes,json=maxRequestBytes,proto3" json:"max_request_bytes,omitempty"`
+	// request_timeout bounds the time until the app begins its answer; beyond it 504.
+	RequestTimeout *durationpb.Duration `protobuf:"bytes,3,opt,name=request_timeout,json=requestTimeout,proto3" json:"request_timeout,omitempty"`
+	// sticky: a client stays with the instance that answered it first, by a cookie.
+	Sticky bool `protobuf:"varint,4,opt,name=sticky,proto3" json:"sticky,omitempty"`
+	// drain is how long a WebSocket of an instance that left the route stays open before
+	// the edge closes it with a close frame.
+	Drain *durationpb.Duration `protobuf:"bytes,5,opt,name=drain,proto3" json:"drain,omitempty"`
+	// no_compression: answers pass as the app sends them.
+	NoCompression bool `protobuf:"varint,6,opt,name=no_compression,json=noCompression,proto3" json:"no_compression,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RoutePolicy) Reset() {
+	*x = RoutePolicy{}
+	mi := &file_slipway_routing_v1_routing_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RoutePolicy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RoutePolicy) ProtoMessage() {}
+
+func (x *RoutePolicy) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_routing_v1_routing_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RoutePolicy.ProtoReflect.Descriptor instead.
+func (*RoutePolicy) Descriptor() ([]byte, []int) {
+	return file_slipway_routing_v1_routing_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *RoutePolicy) GetMaintenance() bool {
+	if x != nil {
+		return x.Maintenance
+	}
+	return false
+}
+
+func (x *RoutePolicy) GetMaxRequestBytes() uint64 {
+	if x != nil {
+		return x.MaxRequestBytes
+	}
+	return 0
+}
+
+func (x *RoutePolicy) GetRequestTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.RequestTimeout
+	}
+	return nil
+}
+
+func (x *RoutePolicy) GetSticky() bool {
+	if x != nil {
+		return x.Sticky
+	}
+	return false
+}
+
+func (x *RoutePolicy) GetDrain() *durationpb.Duration {
+	if x != nil {
+		return x.Drain
+	}
+	return nil
+}
+
+func (x *RoutePolicy) GetNoCompression() bool {
+	if x != nil {
+		return x.NoCompression
+	}
+	return false
+}
+
 type Upstream struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	InstanceId string                 `protobuf:"bytes,1,opt,name=instance_id,json=instanceId,proto3" json:"instance_id,omitempty"`
@@ -187,7 +352,7 @@ type Upstream struct {
 
 func (x *Upstream) Reset() {
 	*x = Upstream{}
-	mi := &file_slipway_routing_v1_routing_proto_msgTypes[1]
+	mi := &file_slipway_routing_v1_routing_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -199,7 +364,7 @@ func (x *Upstream) String() string {
 func (*Upstream) ProtoMessage() {}
 
 func (x *Upstream) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_routing_v1_routing_proto_msgTypes[1]
+	mi := &file_slipway_routing_v1_routing_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -212,7 +377,7 @@ func (x *Upstream) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Upstream.ProtoReflect.Descriptor instead.
 func (*Upstream) Descriptor() ([]byte, []int) {
-	return file_slipway_routing_v1_routing_proto_rawDescGZIP(), []int{1}
+	return file_slipway_routing_v1_routing_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Upstream) GetInstanceId() string {
@@ -243,7 +408,7 @@ type EdgeApplied struct {
 
 func (x *EdgeApplied) Reset() {
 	*x = EdgeApplied{}
-	mi := &file_slipway_routing_v1_routing_proto_msgTypes[2]
+	mi := &file_slipway_routing_v1_routing_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -255,7 +420,7 @@ func (x *EdgeApplied) String() string {
 func (*EdgeApplied) ProtoMessage() {}
 
 func (x *EdgeApplied) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_routing_v1_routing_proto_msgTypes[2]
+	mi := &file_slipway_routing_v1_routing_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -268,7 +433,7 @@ func (x *EdgeApplied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EdgeApplied.ProtoReflect.Descriptor instead.
 func (*EdgeApplied) Descriptor() ([]byte, []int) {
-	return file_slipway_routing_v1_routing_proto_rawDescGZIP(), []int{2}
+	return file_slipway_routing_v1_routing_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *EdgeApplied) GetEdgeId() string {
@@ -296,7 +461,7 @@ var File_slipway_routing_v1_routing_proto protoreflect.FileDescriptor
 
 const file_slipway_routing_v1_routing_proto_rawDesc = "" +
 	"\n" +
-	" slipway/routing/v1/routing.proto\x12\x12slipway.routing.v1\"\x84\x02\n" +
+	" slipway/routing/v1/routing.proto\x12\x12slipway.routing.v1\x1a\x1egoogle/protobuf/duration.proto\"\xf0\x02\n" +
 	"\x05Route\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x15\n" +
 	"\x06org_id\x18\x02 \x01(\tR\x05orgId\x12#\n" +
@@ -305,7 +470,16 @@ const file_slipway_routing_v1_routing_proto_rawDesc = "" +
 	"release_id\x18\x04 \x01(\tR\treleaseId\x12:\n" +
 	"\tupstreams\x18\x05 \x03(\v2\x1c.slipway.routing.v1.UpstreamR\tupstreams\x124\n" +
 	"\x05state\x18\x06 \x01(\x0e2\x1e.slipway.routing.v1.RouteStateR\x05state\x12\x1a\n" +
-	"\bsequence\x18\a \x01(\x04R\bsequence\"E\n" +
+	"\bsequence\x18\a \x01(\x04R\bsequence\x121\n" +
+	"\x04kind\x18\b \x01(\x0e2\x1d.slipway.routing.v1.RouteKindR\x04kind\x127\n" +
+	"\x06policy\x18\t \x01(\v2\x1f.slipway.routing.v1.RoutePolicyR\x06policy\"\x8f\x02\n" +
+	"\vRoutePolicy\x12 \n" +
+	"\vmaintenance\x18\x01 \x01(\bR\vmaintenance\x12*\n" +
+	"\x11max_request_bytes\x18\x02 \x01(\x04R\x0fmaxRequestBytes\x12B\n" +
+	"\x0frequest_timeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x0erequestTimeout\x12\x16\n" +
+	"\x06sticky\x18\x04 \x01(\bR\x06sticky\x12/\n" +
+	"\x05drain\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x05drain\x12%\n" +
+	"\x0eno_compression\x18\x06 \x01(\bR\rnoCompression\"E\n" +
 	"\bUpstream\x12\x1f\n" +
 	"\vinstance_id\x18\x01 \x01(\tR\n" +
 	"instanceId\x12\x18\n" +
@@ -313,7 +487,11 @@ const file_slipway_routing_v1_routing_proto_rawDesc = "" +
 	"\vEdgeApplied\x12\x17\n" +
 	"\aedge_id\x18\x01 \x01(\tR\x06edgeId\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x04R\brevision\x12\x18\n" +
-	"\aclosing\x18\x03 \x01(\bR\aclosing*\x8b\x01\n" +
+	"\aclosing\x18\x03 \x01(\bR\aclosing*_\n" +
+	"\tRouteKind\x12\x1a\n" +
+	"\x16ROUTE_KIND_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14ROUTE_KIND_SUBDOMAIN\x10\x01\x12\x1c\n" +
+	"\x18ROUTE_KIND_CUSTOM_DOMAIN\x10\x02*\x8b\x01\n" +
 	"\n" +
 	"RouteState\x12\x1b\n" +
 	"\x17ROUTE_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
@@ -334,22 +512,29 @@ func file_slipway_routing_v1_routing_proto_rawDescGZIP() []byte {
 	return file_slipway_routing_v1_routing_proto_rawDescData
 }
 
-var file_slipway_routing_v1_routing_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_slipway_routing_v1_routing_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_slipway_routing_v1_routing_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_slipway_routing_v1_routing_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_slipway_routing_v1_routing_proto_goTypes = []any{
-	(RouteState)(0),     // 0: slipway.routing.v1.RouteState
-	(*Route)(nil),       // 1: slipway.routing.v1.Route
-	(*Upstream)(nil),    // 2: slipway.routing.v1.Upstream
-	(*EdgeApplied)(nil), // 3: slipway.routing.v1.EdgeApplied
+	(RouteKind)(0),              // 0: slipway.routing.v1.RouteKind
+	(RouteState)(0),             // 1: slipway.routing.v1.RouteState
+	(*Route)(nil),               // 2: slipway.routing.v1.Route
+	(*RoutePolicy)(nil),         // 3: slipway.routing.v1.RoutePolicy
+	(*Upstream)(nil),            // 4: slipway.routing.v1.Upstream
+	(*EdgeApplied)(nil),         // 5: slipway.routing.v1.EdgeApplied
+	(*durationpb.Duration)(nil), // 6: google.protobuf.Duration
 }
 var file_slipway_routing_v1_routing_proto_depIdxs = []int32{
-	2, // 0: slipway.routing.v1.Route.upstreams:type_name -> slipway.routing.v1.Upstream
-	0, // 1: slipway.routing.v1.Route.state:type_name -> slipway.routing.v1.RouteState
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	4, // 0: slipway.routing.v1.Route.upstreams:type_name -> slipway.routing.v1.Upstream
+	1, // 1: slipway.routing.v1.Route.state:type_name -> slipway.routing.v1.RouteState
+	0, // 2: slipway.routing.v1.Route.kind:type_name -> slipway.routing.v1.RouteKind
+	3, // 3: slipway.routing.v1.Route.policy:type_name -> slipway.routing.v1.RoutePolicy
+	6, // 4: slipway.routing.v1.RoutePolicy.request_timeout:type_name -> google.protobuf.Duration
+	6, // 5: slipway.routing.v1.RoutePolicy.drain:type_name -> google.protobuf.Duration
+	6, // [6:6] is the sub-list for method output_type
+	6, // [6:6] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_slipway_routing_v1_routing_proto_init() }
@@ -362,8 +547,8 @@ func file_slipway_routing_v1_routing_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_slipway_routing_v1_routing_proto_rawDesc), len(file_slipway_routing_v1_routing_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   3,
+			NumEnums:      2,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
