@@ -42,14 +42,17 @@ func gateways(t *testing.T, n int) []*stage {
 		nc, err := natsconn.Connect(natsconn.Config{Server: server, SeedFile: server.SeedFile(natsconn.RolePlatform), Role: natsconn.RolePlatform, Name: "test", Log: quiet})
 		must(err)
 		t.Cleanup(nc.Close)
-		js, err := jetstream.New(nc)
+		js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(patience))
 		must(err)
 		must(natsconn.Provision(t.Context(), js, 1))
 		bucket, err := js.KeyValue(t.Context(), subjects.BucketKeys)
 		must(err)
 		sealer, err := seal.Unlock(t.Context(), seal.From{File: master}, bucket)
 		must(err)
-		answers, err := idempotency.Open(t.Context(), js, sealer, quiet)
+		kept, err := js.KeyValue(t.Context(), subjects.BucketAnswers)
+		must(err)
+		// Nobody is taken for dead, and nobody told to come back, for being slow.
+		answers, err := idempotency.New(idempotency.Config{Lease: patience, Wait: patience}, js, kept, sealer, time.Now, quiet)
 		must(err)
 		all = append(all, begin(t, func(_ *gateway.Config, d *gateway.Deps) {
 			d.Answers = answers
