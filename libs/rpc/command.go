@@ -25,3 +25,12 @@ func CommandID(ctx context.Context) string {
 	}
 	return said[0]
 }
+
+// NewID is an ID for something of that kind that the call makes: the same when the call
+// is made again under one command ID, and else a new one.
+func NewID(ctx context.Context, kind string) string {
+	if command := CommandID(ctx); command != "" {
+		return uuid.NewSHA1(uuid.MustParse(command), []byte(kind)).String()
+	}
+	return uuid.Must(uuid.NewV7()).String()
+}

@@ -79,7 +79,7 @@ func New(c Config, d Deps) (*Service, error) {
 		keys:      decider.NewHandler(d.Store, apikey.Decider(), options[apikey.State](d)),
 	}
 	s.oauth = oauth.New(oauth.Deps{
-		Store: d.Store, Known: s.known.oauth, Ready: s.Ready, Wait: s.known.wait, People: people{s.known}, Now: d.Now, Log: d.Log,
+		Store: d.Store, Known: s.known.oauth, Ready: s.Ready, Wait: s.known.wait, People: people{s.known}, Random: s.secrets.random, Now: d.Now, Log: d.Log,
 	})
 	return s, nil
 }

@@ -9,7 +9,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/google/uuid"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
@@ -139,10 +138,7 @@ func (s server) CreateWebhook(ctx context.Context, in *webhooksv1.CreateWebhookR
 	if err != nil {
 		return nil, err
 	}
-	id := newID()
-	if command := rpc.CommandID(ctx); command != "" {
-		id = uuid.NewSHA1(uuid.MustParse(command), []byte(subjects.Webhook)).String()
-	}
+	id := rpc.NewID(ctx, subjects.Webhook)
 	state, made, err := s.before(ctx, p.GetOrgId(), id)
 	if err == nil && !made {
 		state, err = s.create(ctx, p, id, in)

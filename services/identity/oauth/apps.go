@@ -5,10 +5,9 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/google/uuid"
-
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	"github.com/slipway-paas/slipway/libs/problem"
+	"github.com/slipway-paas/slipway/libs/rpc"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/identity/oauthapp"
 	"github.com/slipway-paas/slipway/services/identity/scope"
@@ -20,17 +19,24 @@ func (s *Server) RegisterApp(ctx context.Context, req *identityv1.RegisterAppReq
 	if err := checkPrincipal(p); err != nil {
 		return nil, err
 	}
-	id := uuid.Must(uuid.NewV7()).String()
+	id := rpc.NewID(ctx, subjects.OAuthApp)
 	c := oauthapp.Register{
 		ClientID: id, OrgID: p.GetOrgId(), OperatorID: p.GetOperatorId(), Name: req.GetName(),
 		RedirectURIs: req.GetRedirectUris(), Scopes: req.GetScopes(), Grantable: s.deps.People.Grantable(p),
 	}
 	var secret string
 	if req.GetConfidential() {
-		text, hash := newSecret(prefixSecret)
+		raw, err := s.deps.Random(ctx, "oauth-app", p.GetOrgId()+" "+p.GetOperatorId())
+		if err != nil {
+			return nil, s.failed(ctx, "make the secret of an app", err)
+		}
+		text, hash := secretOf(prefixSecret, raw)
 		secret, c.SecretSHA256 = text, hash[:]
 	}
-	done, err := s.apps.Handle(ctx, command(ctx, subjects.Of(p.GetOrgId(), subjects.OAuthApp, id), p.GetOperatorId(), c))
+	register := command(ctx, subjects.Of(p.GetOrgId(), subjects.OAuthApp, id), p.GetOperatorId(), c)
+	register.ID = rpc.CommandID(ctx)
+	register.Again = register.ID != ""
+	done, err := s.apps.Handle(ctx, register)
 	if err != nil {
 		return nil, s.failed(ctx, "register an app", err)
 	}
