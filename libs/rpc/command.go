@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/google/uuid"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 )
 
@@ -13,6 +14,15 @@ const commandHeader = "slipway-command-id"
 // UUID that stays the same when the call is made again.
 func WithCommandID(ctx context.Context, id string) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, commandHeader, id)
+}
+
+// named gives a call a command ID when its caller gave none, before it is made for the
+// first time: what is repeated because the connection broke is the same command.
+func named(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
+	if said, ok := metadata.FromOutgoingContext(ctx); !ok || len(said.Get(commandHeader)) == 0 {
+		ctx = WithCommandID(ctx, uuid.Must(uuid.NewV7()).String())
+	}
+	return invoke(ctx, method, req, reply, conn, options...)
 }
 
 // CommandID is the ID under which the call's command is given; empty when the caller
