@@ -36,6 +36,12 @@ func TestACallMadeAgainGetsTheSameAnswerAndDoesNothingTwice(t *testing.T) {
 	t.Parallel()
 	tm := begun(t)
 	principal, _ := tm.who(tm.tokens["ada"], tm.org)
+	app, err := tm.oauth.RegisterApp(tm.by(principal), &identityv1.RegisterAppRequest{
+		Principal: principal, Name: "Old", RedirectUris: []string{"https://client.example/callback"}, Scopes: []string{"deploy:read"}, Confidential: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	calls := map[string]func(w *world, under func(context.Context) context.Context) (proto.Message, error){
 		"register": func(w *world, under func(context.Context) context.Context) (proto.Message, error) {
 			return w.accounts.Register(under(t.Context()), &identityv1.RegisterRequest{Email: "zoe@example.com", Password: goodPassword, Name: "Zoe"})
@@ -48,6 +54,9 @@ func TestACallMadeAgainGetsTheSameAnswerAndDoesNothingTwice(t *testing.T) {
 		},
 		"create an API key": func(w *world, under func(context.Context) context.Context) (proto.Message, error) {
 			return w.keys.CreateApiKey(under(tm.by(principal)), &identityv1.CreateApiKeyRequest{Name: "ci", Scopes: []string{"deploy:read"}})
+		},
+		"rotate an app's secret": func(w *world, under func(context.Context) context.Context) (proto.Message, error) {
+			return w.oauth.RotateAppSecret(under(tm.by(principal)), &identityv1.RotateAppSecretRequest{Principal: principal, ClientId: app.GetApp().GetClientId()})
 		},
 		"register an OAuth app": func(w *world, under func(context.Context) context.Context) (proto.Message, error) {
 			return w.oauth.RegisterApp(under(tm.by(principal)), &identityv1.RegisterAppRequest{
