@@ -60,7 +60,8 @@ func onceUnary(answers *idempotency.Keeper, all []route) grpc.ServerOption {
 // callAnswer is what came of a call as answers are kept: the HTTP status that it would
 // have, and the message or the status.
 func callAnswer(out any, err error) idempotency.Answer {
-	kept, code := proto.Message(nil), http.StatusOK
+	var kept proto.Message
+	code := http.StatusOK
 	if err != nil {
 		kept, code = status.Convert(err).Proto(), problem.From(err).Status
 	} else {
