@@ -13,6 +13,7 @@ require (
 	github.com/slipway-paas/slipway/libs v0.0.0
 	github.com/slipway-paas/slipway/services v0.0.0
 	github.com/slipway-paas/slipway/services/proxy-config/edge v0.0.0
+	github.com/standard-webhooks/standard-webhooks/libraries v0.0.1
 	github.com/vishvananda/netlink v1.3.1
 	github.com/vishvananda/netns v0.0.5
 	go.opentelemetry.io/proto/otlp v1.11.1
@@ -159,7 +160,6 @@ require (
 	github.com/skeema/knownhosts v1.3.2 // indirect
 	github.com/smallstep/pkcs7 v0.2.3 // indirect
 	github.com/spf13/pflag v1.0.10 // indirect
-	github.com/standard-webhooks/standard-webhooks/libraries v0.0.1 // indirect
 	github.com/stefanberger/go-pkcs11uri v0.0.0-20230803200340-78284954bff6 // indirect
 	github.com/sylabs/sif/v2 v2.22.0 // indirect
 	github.com/synadia-io/orbit.go/jetstreamext v0.3.0 // indirect

@@ -34,6 +34,7 @@ func sections() []section {
 		{"deploy", "POST to first 200, and starts at 8 at once, beside Podman alone", 5 * time.Minute, deploySection},
 		{"many", "the same with 100 and 300 apps running", 15 * time.Minute, manySection},
 		{"status", "GET status beside an in-memory handler", 3 * time.Minute, statusSection},
+		{"authenticated", "GET status with a token beside the same without one", 3 * time.Minute, authenticatedSection},
 		{"events", "appends and projected events beside raw JetStream", 3 * time.Minute, eventsSection},
 		{"restarts", "20 restarts under constant requests", 5 * time.Minute, restartsSection},
 		{"rebuild", "the read model rebuilt from a long log, beside raw consume and COPY", 20 * time.Minute, rebuildSection},

@@ -70,7 +70,12 @@ func best(sofar float64) func(float64, error) (float64, error) {
 }
 
 func wrk(ctx context.Context, url, header string) (float64, error) {
-	out, err := exec.CommandContext(ctx, "wrk", "-t2", fmt.Sprintf("-c%d", connections), "-d5s", "-H", header, url).CombinedOutput()
+	return wrkFor(ctx, 5*time.Second, url, header)
+}
+
+// wrkFor returns requests a second.
+func wrkFor(ctx context.Context, long time.Duration, url, header string) (float64, error) {
+	out, err := exec.CommandContext(ctx, "wrk", "-t2", fmt.Sprintf("-c%d", connections), fmt.Sprintf("-d%.0fs", long.Seconds()), "-H", header, url).CombinedOutput()
 	if err != nil {
 		return 0, fmt.Errorf("run wrk: %w: %s", err, out)
 	}

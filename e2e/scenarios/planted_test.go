@@ -85,6 +85,7 @@ func plantAccount(t *testing.T, s *stack.Stack, p planted) (errorBodies [][]byte
 	failed(http.StatusUnauthorized, &client.Client{API: s.API, Token: p["session"] + "x"}, "/api/v1/auth/logout", nil)
 
 	plantOAuth(t, s, p, who, failed)
+	plantWebhook(t, s, p, who, failed)
 
 	p.must(t, "second factor", expect(t, who, http.StatusOK, http.MethodPost, "/api/v1/auth/totp", map[string]any{"password": p["password"]}).JSON()["secret"])
 	code, err := totp.Code(p["second factor"], time.Now())
@@ -99,6 +100,35 @@ func plantAccount(t *testing.T, s *stack.Stack, p planted) (errorBodies [][]byte
 	p.must(t, "session by recovery code", expect(t, anonymous(s), http.StatusOK, http.MethodPost, "/api/v1/auth/login", login).JSON()["token"])
 	failed(http.StatusUnauthorized, anonymous(s), "/api/v1/auth/login", login) // it is used up
 	return errorBodies
+}
+
+// plantWebhook has what happens to the person's organization told to an endpoint, whose
+// URL holds a token as such URLs often do.
+func plantWebhook(t *testing.T, s *stack.Stack, p planted, who *client.Client, failed func(int, *client.Client, string, any)) {
+	t.Helper()
+	r := receive(t, http.StatusNoContent)
+	p["token in a webhook's URL"], p["token in a webhook's next URL"] = "planted-"+rand.Text(), "planted-"+rand.Text()
+	once := &client.Client{API: s.API, Token: who.Token, Header: map[string]string{"Idempotency-Key": rand.Text()}}
+	made := expect(t, once, http.StatusCreated, http.MethodPost, "/api/v1/webhooks", map[string]any{"url": r.URL + "/" + p["token in a webhook's URL"]})
+	id, _ := made.Object("webhook")["id"].(string)
+	p.must(t, "webhook's first secret", made.JSON()["secret"])
+	p.must(t, "webhook's secret", expect(t, who, http.StatusOK, http.MethodPost, "/api/v1/webhooks/"+id+"/rotate-secret", nil).JSON()["secret"])
+	expect(t, who, http.StatusOK, http.MethodPut, "/api/v1/webhooks/"+id, map[string]any{"url": r.URL + "/" + p["token in a webhook's next URL"]})
+	if tested := expect(t, who, http.StatusOK, http.MethodPost, "/api/v1/webhooks/"+id+"/test", nil).JSON(); tested["accepted"] != true {
+		t.Errorf("the test of a webhook says %v", tested)
+	}
+	expect(t, who, http.StatusCreated, http.MethodPost, "/api/v1/api-keys", map[string]any{"name": "told", "scopes": []string{"deploy:read"}})
+	eventually(t, "the endpoint is told", func(context.Context) (bool, string, error) {
+		return len(r.received()) > 1, fmt.Sprint(len(r.received())), nil
+	})
+	for _, m := range r.received() {
+		p.in(t, "a webhook's message", m.body)
+	}
+	r.Close()
+	// What cannot be reached says why, and not where.
+	expect(t, who, http.StatusOK, http.MethodPost, "/api/v1/webhooks/"+id+"/test", nil)
+	failed(http.StatusUnprocessableEntity, who, "/api/v1/webhooks", map[string]any{"url": "https://10.0.0.1/" + p["token in a webhook's URL"]})
+	failed(http.StatusBadRequest, who, "/api/v1/webhooks", map[string]any{"url": []string{p["token in a webhook's URL"]}})
 }
 
 // plantOAuth lets an app act for the person.
@@ -229,7 +259,7 @@ func TestPlantedSecretsAreFoundNowhereAndGoWithTheirApp(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(spans.Close)
-	s := own(t, stack.Processes, stack.Options{Env: append(spans.Env(), "SLIPWAY_LOG_LEVEL=debug")})
+	s := own(t, stack.Processes, stack.Options{Env: append(spans.Env(), "SLIPWAY_LOG_LEVEL=debug"), Inside: insideEndpoints()})
 	p := planted{"variable": "planted-" + rand.Text()}
 	image := push(t, s, "latest", "one")
 	a := deploy(t, s, map[string]any{"image": image, "port": 8080, "env_vars": map[string]string{"PLANTED": p["variable"]}})

@@ -1,9 +1,14 @@
 package scenarios
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -21,6 +26,7 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/dynamicpb"
 
+	"github.com/slipway-paas/slipway/e2e/client"
 	"github.com/slipway-paas/slipway/e2e/stack"
 )
 
@@ -32,9 +38,28 @@ var forAnybody = []string{
 	"slipway.identity.v1.AccountService.ForgotPassword", "slipway.identity.v1.AccountService.ResetPassword",
 }
 
-// tenant is what belongs to one organization, by the names that requests have for it.
+// tenant is what belongs to one organization. Things are by where a request names them:
+// service.field, or method.field where a service names several.
 type tenant struct {
-	org, member, deployment, key string
+	org    string
+	things map[string]string
+}
+
+// names are the fields that name something: a new one must be known here, so that no
+// method is asked for what is nobody's.
+func names(f protoreflect.FieldDescriptor) bool {
+	text := string(f.Name())
+	return f.Kind() == protoreflect.StringKind && !f.IsList() && !f.IsMap() && (text == "id" || strings.HasSuffix(text, "_id"))
+}
+
+// thing is what a method's field names, of this tenant.
+func (o tenant) thing(m protoreflect.MethodDescriptor, f protoreflect.FieldDescriptor) string {
+	for _, of := range []protoreflect.Name{m.Name(), m.Parent().Name()} {
+		if id := o.things[string(of)+"."+string(f.Name())]; id != "" {
+			return id
+		}
+	}
+	return ""
 }
 
 // public are the methods that the gateway says it has, with what they take. A new one is
@@ -94,28 +119,26 @@ func public(t *testing.T, conn *grpc.ClientConn) []protoreflect.MethodDescriptor
 }
 
 // request asks for what is the other's; named says whether it names anything.
-func (o tenant) request(m protoreflect.MethodDescriptor) (in *dynamicpb.Message, named bool) {
+func (o tenant) request(t *testing.T, m protoreflect.MethodDescriptor) (in *dynamicpb.Message, named bool) {
+	t.Helper()
 	in = dynamicpb.NewMessage(m.Input())
 	// What is the platform's is no organization's.
 	named = strings.HasPrefix(string(m.FullName()), "slipway.admin.")
 	for i := range m.Input().Fields().Len() {
 		f := m.Input().Fields().Get(i)
-		if f.Kind() != protoreflect.StringKind || f.IsList() || f.IsMap() {
+		value := o.thing(m, f)
+		switch {
+		case value != "":
+			named = true
+		case names(f) && !named:
+			t.Errorf("%s names something as %s, which the walk does not know: add it to what owned makes", m.FullName(), f.Name())
+		case f.Kind() != protoreflect.StringKind || f.IsList() || f.IsMap():
 			continue
-		}
-		value := map[protoreflect.Name]string{"org_id": o.org, "member_id": o.member, "id": o.deployment, "deployment_id": o.deployment}[f.Name()]
-		if f.Name() == "id" && strings.Contains(string(m.FullName()), "ApiKey") {
-			value = o.key
+		default:
+			value = map[protoreflect.Name]string{"role": "viewer", "email": "eve@example.com", "url": "https://example.com/"}[f.Name()]
 		}
 		if value != "" {
 			in.Set(f, protoreflect.ValueOfString(value))
-			named = true
-		}
-		if f.Name() == "role" {
-			in.Set(f, protoreflect.ValueOfString("viewer"))
-		}
-		if f.Name() == "email" {
-			in.Set(f, protoreflect.ValueOfString("eve@example.com"))
 		}
 	}
 	return in, named
@@ -142,17 +165,86 @@ func ask(ctx context.Context, conn *grpc.ClientConn, m protoreflect.MethodDescri
 	return out, stream.RecvMsg(out)
 }
 
-// owned makes an organization with a member, a deployment and a key in it.
+// owned makes an organization with one of each in it.
 func owned(t *testing.T, s *stack.Stack) tenant {
 	t.Helper()
 	ada := newPerson(t, s)
 	org, _ := expect(t, ada.Client, http.StatusCreated, http.MethodPost, "/api/v1/orgs", map[string]any{"name": "Acme"}).Object("org")["id"].(string)
-	key, _ := expect(t, ada.in(org), http.StatusCreated, http.MethodPost, "/api/v1/api-keys", map[string]any{"name": "k", "scopes": []string{"deploy:read"}}).Object("api_key")["id"].(string)
+	mine := ada.in(org)
+	made := func(object, path string, body map[string]any) string {
+		t.Helper()
+		thing := expect(t, mine, http.StatusCreated, http.MethodPost, path, body).Object(object)
+		for _, field := range []string{"id", "client_id"} {
+			if id, _ := thing[field].(string); id != "" {
+				return id
+			}
+		}
+		t.Fatalf("%s made %v", path, thing)
+		return ""
+	}
 	deploys := another(t, s, "walked-"+strings.ToLower(rand.Text()[:8]), "deploy:manage")
 	d, _ := expect(t, deploys, http.StatusCreated, http.MethodPost, "/api/deploy/apps",
 		map[string]any{"subdomain": name(t, org), "image": s.Image("e2e/none:1"), "tier": "buddo-starter"}).Object("deployment")["id"].(string)
 	t.Cleanup(func() { _, _ = deploys.Do(context.Background(), http.MethodDelete, "/api/deploy/apps/"+d, nil) })
-	return tenant{org: org, member: ada.id, deployment: d, key: key}
+	return tenant{org: org, things: map[string]string{
+		"DeployService.id": d, "OrgService.org_id": org, "OrgService.member_id": ada.id,
+		"ApiKeyService.id":   made("api_key", "/api/v1/api-keys", map[string]any{"name": "k", "scopes": []string{"deploy:read"}}),
+		"WebhookService.id":  made("webhook", "/api/v1/webhooks", map[string]any{"url": "https://example.com/hook", "types": []string{"DeploymentRunning"}}),
+		"OAuthAppService.id": granted(t, s, ada), "WebhookService.delivery_id": "msg_0123456789abcdef",
+		"OAuthAppService.client_id": made("app", "/api/oauth/apps", map[string]any{"name": "Bot", "redirect_uris": []string{callback}, "scopes": []string{"deploy:read"}}),
+	}}
+}
+
+const callback = "https://client.example/callback"
+
+// granted lets an app act for a person, and returns the grant's id.
+func granted(t *testing.T, s *stack.Stack, p *person) string {
+	t.Helper()
+	made := expect(t, p.Client, http.StatusCreated, http.MethodPost, "/api/oauth/apps",
+		map[string]any{"name": "Bot", "redirect_uris": []string{callback}, "scopes": []string{"deploy:read"}})
+	id, _ := made.Object("app")["client_id"].(string)
+	verifier := rand.Text() + rand.Text()
+	hash := sha256.Sum256([]byte(verifier))
+	b := newBrowser(t, s)
+	b.get("/api/oauth/authorize?" + url.Values{
+		"response_type": {"code"}, "client_id": {id}, "redirect_uri": {callback}, "scope": {"deploy:read"}, "state": {"xyz"},
+		"code_challenge": {base64.RawURLEncoding.EncodeToString(hash[:])}, "code_challenge_method": {"S256"},
+	}.Encode())
+	b.submit("/api/oauth/sign-in", "email", p.email, "password", personsPassword)
+	b.get(b.location)
+	b.submit("/api/oauth/authorize", "decision", "allow")
+	back, err := url.Parse(b.location)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, _ := made.JSON()["client_secret"].(string)
+	expect(t, anonymous(s), http.StatusOK, http.MethodPost, "/api/oauth/token", map[string]string{
+		"client_id": id, "client_secret": secret, "grant_type": "authorization_code", "code": back.Query().Get("code"), "redirect_uri": callback, "code_verifier": verifier,
+	})
+	grants := expect(t, p.Client, http.StatusOK, http.MethodGet, "/api/oauth/grants", nil).List("grants")
+	if len(grants) != 1 {
+		t.Fatalf("there are the grants %v", grants)
+	}
+	grant, _ := grants[0]["id"].(string)
+	return grant
+}
+
+// everything is what a credential can hold, but running the platform.
+func everything() []string {
+	return []string{"deploy:manage", "deploy:read", "apps:write", "billing:read", "events:read"}
+}
+
+// strangers are credentials of each kind, of people outside the tenant who may do all in
+// organizations of their own.
+func strangers(t *testing.T, s *stack.Stack) map[string][]string {
+	t.Helper()
+	stranger := newPerson(t, s)
+	key, _ := expect(t, stranger.Client, http.StatusCreated, http.MethodPost, "/api/v1/api-keys", map[string]any{"name": "k", "scopes": everything()}).JSON()["key"].(string)
+	return map[string][]string{
+		"a session":       {"authorization", "Bearer " + stranger.Token},
+		"an access token": {"authorization", "Bearer " + another(t, s, "stranger-"+strings.ToLower(rand.Text()[:8]), everything()...).Token},
+		"an API key":      {"x-api-key", key},
+	}
 }
 
 func TestNoMethodAnswersForAnotherOrganization(t *testing.T) {
@@ -160,24 +252,25 @@ func TestNoMethodAnswersForAnotherOrganization(t *testing.T) {
 	s := platform(t)
 	conn := dial(t, s)
 	theirs := owned(t, s)
-	stranger := newPerson(t, s)
-	key, _ := expect(t, stranger.Client, http.StatusCreated, http.MethodPost, "/api/v1/api-keys",
-		map[string]any{"name": "k", "scopes": []string{"deploy:manage", "deploy:read", "apps:write", "billing:read", "events:read"}}).JSON()["key"].(string)
-	credentials := map[string][]string{
-		"a session":       {"authorization", "Bearer " + stranger.Token},
-		"an access token": {"authorization", "Bearer " + another(t, s, "stranger-"+strings.ToLower(rand.Text()[:8]), "deploy:manage", "deploy:read").Token},
-		"an API key":      {"x-api-key", key},
-	}
+	credentials := strangers(t, s)
 	refused := []codes.Code{codes.PermissionDenied, codes.NotFound}
 	methods := public(t, conn)
-	if len(methods) < 30 {
-		t.Fatalf("only %d methods", len(methods))
+	walked := map[string]bool{}
+	for _, m := range methods {
+		walked[string(m.Parent().Name())] = true
+	}
+	for _, service := range []string{
+		"DeployService", "AdminService", "AccountService", "SignUpService", "OrgService", "ApiKeyService", "OAuthAppService", "EventService", "WebhookService",
+	} {
+		if !walked[service] {
+			t.Fatalf("%s is not walked, only %v", service, walked)
+		}
 	}
 	for _, m := range methods {
 		if slices.Contains(forAnybody, string(m.FullName())) {
 			continue
 		}
-		in, named := theirs.request(m)
+		in, named := theirs.request(t, m)
 		taken := 0
 		for kind, credential := range credentials {
 			// Whatever it asks for: not in the name of the other's organization.
@@ -196,7 +289,7 @@ func TestNoMethodAnswersForAnotherOrganization(t *testing.T) {
 			case status.Code(err) == codes.Unauthenticated: // not for this kind
 				continue
 			case err == nil && !named:
-				for _, id := range []string{theirs.org, theirs.member, theirs.deployment, theirs.key} {
+				for _, id := range theirs.things {
 					if strings.Contains(prototext.Format(out), id) {
 						t.Errorf("%s with %s shows what is another's: %v", m.FullName(), kind, out)
 					}
@@ -209,5 +302,61 @@ func TestNoMethodAnswersForAnotherOrganization(t *testing.T) {
 		if taken == 0 {
 			t.Errorf("%s takes no kind of credential that the stranger has", m.FullName())
 		}
+	}
+}
+
+// What REST has beside methods is walked by the document: reads and streams, each for
+// what is another's, in its own name and in the other's.
+func TestNoPathAnswersForAnotherOrganization(t *testing.T) {
+	t.Parallel()
+	s := platform(t)
+	theirs, credentials := owned(t, s), strangers(t, s)
+	paths, _ := expect(t, anonymous(s), http.StatusOK, http.MethodGet, "/openapi.json", nil).JSON()["paths"].(map[string]any)
+	walked := 0
+	for path, operations := range paths {
+		for method, op := range operations.(map[string]any) {
+			operation, _ := op.(map[string]any)
+			if open, _ := operation["security"].([]any); operation["security"] != nil && len(open) == 0 || method != "get" && method != "delete" {
+				continue
+			}
+			service, _, _ := strings.Cut(fmt.Sprint(operation["operationId"]), "_")
+			real, named := path, strings.HasPrefix(path, "/api/v1/admin/")
+			for field := range strings.SplitSeq(path, "{") {
+				field, _, param := strings.Cut(field, "}")
+				if !param {
+					continue
+				}
+				id := theirs.things[service+"."+field]
+				if id == "" && service != "AdminService" {
+					t.Errorf("%s %s names something by %s that the walk does not know: add it to what owned makes", method, path, field)
+				}
+				real, named = strings.ReplaceAll(real, "{"+field+"}", cmp.Or(id, "x")), true
+			}
+			walked++
+			taken := 0
+			for kind, credential := range credentials {
+				for _, org := range []string{theirs.org, ""} {
+					if org == "" && !named {
+						continue
+					}
+					c := &client.Client{API: s.API, Header: map[string]string{credential[0]: credential[1]}}
+					if org != "" {
+						c.Header["Slipway-Org"] = org
+					}
+					answer := call(t, c, strings.ToUpper(method), real, nil)
+					if answer.Status == http.StatusForbidden || answer.Status == http.StatusNotFound {
+						taken++
+					} else if answer.Status != http.StatusUnauthorized {
+						t.Errorf("%s %s with %s for %q: %.300s", method, real, kind, org, answer)
+					}
+				}
+			}
+			if taken == 0 {
+				t.Errorf("%s %s takes no kind of credential that the stranger has", method, path)
+			}
+		}
+	}
+	if walked < 20 || paths["/api/oauth/apps/{client_id}"] == nil || paths["/api/v1/events"] == nil || paths["/api/deploy/apps/{id}/events"] == nil {
+		t.Errorf("only %d of %d paths were walked", walked, len(paths))
 	}
 }

@@ -61,7 +61,7 @@ func (s *Stack) startProcesses(ctx context.Context) error {
 			"--rpc-listen", scheduler, "--billing", billing, "--database-url", database, "--base-domain", s.BaseDomain,
 			"--master-key", s.MasterKey(), "--allowed-registries", s.registries(),
 		}, s.rolloutFlags()...)},
-		{"webhooks", []string{"--rpc-listen", webhooks, "--master-key", s.MasterKey()}},
+		{"webhooks", append([]string{"--rpc-listen", webhooks, "--master-key", s.MasterKey()}, s.webhookFlags()...)},
 		{"health", nil},
 		{"proxy-config", nil},
 	}

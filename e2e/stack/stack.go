@@ -53,6 +53,9 @@ type Options struct {
 	// machine decides when 0.
 	NodeMemoryMB      int
 	NodeCPUMillicores int
+	// Inside lets webhooks go to http:// URLs, and to these networks (CIDR) although they
+	// are not public.
+	Inside []string
 	// Env is added to every process, as NAME=value.
 	Env []string
 	// Ports fixes the addresses; free ones are chosen when nil.
@@ -191,6 +194,14 @@ func (s *Stack) rolloutFlags() []string {
 		flags = append(flags, "--rollout-"+key, s.options.Rollout[key])
 	}
 	return flags
+}
+
+// webhookFlags are the flags of the one who tells endpoints.
+func (s *Stack) webhookFlags() []string {
+	if len(s.options.Inside) == 0 {
+		return nil
+	}
+	return []string{"--webhooks-allow-http", "--webhooks-allow-networks", strings.Join(s.options.Inside, ",")}
 }
 
 // limitFlags are the flags of the one who limits requests. Limits are on, so that what

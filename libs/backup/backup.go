@@ -145,7 +145,9 @@ func told(begin func(string)) func(string) {
 	return begin
 }
 
-// backedUp are the streams in a backup, in the order they are copied.
+// backedUp are the streams in a backup, in the order they are copied. Deliveries to
+// webhooks are not: the log has their events, and a restored platform would send what
+// the one before has delivered since.
 func backedUp() []string {
 	return []string{subjects.StreamEvents, keysStream}
 }

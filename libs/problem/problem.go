@@ -121,7 +121,10 @@ var grpcCodes = map[int]codes.Code{
 // GRPCStatus lets a gRPC server send the error as it is.
 func (e *Error) GRPCStatus() *status.Status {
 	code, ok := grpcCodes[e.Status]
-	if !ok {
+	switch {
+	case e.Status == http.StatusUnprocessableEntity:
+		code = codes.InvalidArgument
+	case !ok:
 		code = codes.Internal
 	}
 	switch e.Code {

@@ -95,7 +95,7 @@ func (s *Server) ServeUntil(ctx context.Context, listener net.Listener) error {
 }
 
 // retryPolicy repeats only calls that never reached a handler or whose server
-// said UNAVAILABLE; commands are idempotent by their ids, so that is safe.
+// said UNAVAILABLE; commands are idempotent by their ids, so that is safe: see named.
 const retryPolicy = `{"methodConfig":[{"name":[{}],"retryPolicy":{
 	"maxAttempts":4,"initialBackoff":"0.05s","maxBackoff":"0.5s","backoffMultiplier":3,
 	"retryableStatusCodes":["UNAVAILABLE"]}}]}`
@@ -107,6 +107,7 @@ func Dial(target string, options ...grpc.DialOption) (*grpc.ClientConn, error) {
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithStatsHandler(otelgrpc.NewClientHandler(otelgrpc.WithFilter(worthObserving))),
 		grpc.WithDefaultServiceConfig(retryPolicy),
+		grpc.WithChainUnaryInterceptor(named),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 20 * time.Second, Timeout: 5 * time.Second, PermitWithoutStream: true}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage)),
 	}, options...)...)

@@ -3,11 +3,13 @@ package gateway
 import (
 	"context"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"path"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -80,16 +82,31 @@ func newDoor(deploy *deployServer, register registrar, guard *authn.Guard, limit
 	return d, nil
 }
 
-// onlyLocal answers callers on this machine; to others there is nothing here.
+// forwarding are the headers that proxies add, each by itself.
+var forwarding = []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip", "Via"}
+
+// onlyLocal answers callers on this machine; to others there is nothing here. What came
+// through a proxy came from elsewhere, although the proxy may be on this machine, and
+// what names another host was made to by a page in a browser (DNS rebinding).
 func (d *door) onlyLocal(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		from, err := netip.ParseAddrPort(r.RemoteAddr)
-		if err != nil || !from.Addr().Unmap().IsLoopback() {
+		proxied := slices.ContainsFunc(forwarding, func(name string) bool { return len(r.Header[name]) > 0 })
+		if err != nil || !from.Addr().Unmap().IsLoopback() || proxied || !localName(r.Host) {
 			d.fail(w, r, noSuchPath())
 			return
 		}
 		h.ServeHTTP(w, r)
 	})
+}
+
+// localName reports whether a Host header is this machine's name for itself.
+func localName(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	a, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return strings.EqualFold(host, "localhost") || err == nil && a.Unmap().IsLoopback()
 }
 
 // Headers of every answer; shared, never changed.

@@ -28,12 +28,8 @@ func (d *door) once(w http.ResponseWriter, r *http.Request, body []byte, next ht
 		d.fail(w, r, err)
 		return
 	}
-	owner := anyone
-	if p := authn.Principal(r.Context()); p != nil {
-		owner = subjects.Of(p.GetOrgId(), subjects.Operator, p.GetOperatorId())
-	}
 	answer, replayed, err := d.answers.Do(r.Context(), idempotency.Request{
-		Owner: owner, Endpoint: r.Method + " " + r.URL.Path, Key: key,
+		Owner: ownerOf(r.Context()), Endpoint: r.Method + " " + r.URL.Path, Key: key,
 		Content: append([]byte(r.URL.RawQuery+"\n"), body...),
 	}, func(ctx context.Context, command string) idempotency.Answer {
 		heard := &recorder{header: http.Header{}}
@@ -48,11 +44,19 @@ func (d *door) once(w http.ResponseWriter, r *http.Request, body []byte, next ht
 		w.Header()[name] = values
 	}
 	if replayed {
-		w.Header()["Idempotent-Replayed"] = []string{"true"}
+		w.Header()[replayedHeader] = []string{"true"}
 	}
 	w.WriteHeader(answer.Status)
 	// The status line is out: a failed write means that the client is gone.
 	_, _ = w.Write(answer.Body)
+}
+
+// ownerOf is who owns the answers to the caller.
+func ownerOf(ctx context.Context) subjects.Aggregate {
+	if p := authn.Principal(ctx); p != nil {
+		return subjects.Of(p.GetOrgId(), subjects.Operator, p.GetOperatorId())
+	}
+	return anyone
 }
 
 // recorder takes an answer instead of sending it.

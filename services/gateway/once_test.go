@@ -12,7 +12,14 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
+	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
 	"github.com/slipway-paas/slipway/libs/natsconn"
 	"github.com/slipway-paas/slipway/libs/problem"
 	"github.com/slipway-paas/slipway/libs/seal"
@@ -42,14 +49,17 @@ func gateways(t *testing.T, n int) []*stage {
 		nc, err := natsconn.Connect(natsconn.Config{Server: server, SeedFile: server.SeedFile(natsconn.RolePlatform), Role: natsconn.RolePlatform, Name: "test", Log: quiet})
 		must(err)
 		t.Cleanup(nc.Close)
-		js, err := jetstream.New(nc)
+		js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(patience))
 		must(err)
 		must(natsconn.Provision(t.Context(), js, 1))
 		bucket, err := js.KeyValue(t.Context(), subjects.BucketKeys)
 		must(err)
 		sealer, err := seal.Unlock(t.Context(), seal.From{File: master}, bucket)
 		must(err)
-		answers, err := idempotency.Open(t.Context(), js, sealer, quiet)
+		kept, err := js.KeyValue(t.Context(), subjects.BucketAnswers)
+		must(err)
+		// Nobody is taken for dead, and nobody told to come back, for being slow.
+		answers, err := idempotency.New(idempotency.Config{Lease: patience, Wait: patience}, js, kept, sealer, time.Now, quiet)
 		must(err)
 		all = append(all, begin(t, func(_ *gateway.Config, d *gateway.Deps) {
 			d.Answers = answers
@@ -159,6 +169,65 @@ func TestARetryGivesTheSameCommand(t *testing.T) {
 	g[1].call(t, "POST", apps, asked)
 	if last := g[0].scheduler.commands[2]; last != "" {
 		t.Errorf("without a key the command has the ID %q", last)
+	}
+}
+
+// The metadata of gRPC means what the header does.
+func TestARepeatedCallOverGRPCIsAnsweredAsTheFirst(t *testing.T) {
+	t.Parallel()
+	g := gateways(t, 2)
+	type answered struct {
+		out      *deployv1.CreateDeploymentResponse
+		code     codes.Code
+		replayed []string
+	}
+	create := func(s *stage, token, subdomain string, keys ...string) answered {
+		t.Helper()
+		conn, err := grpc.NewClient(s.address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+token)
+		for _, key := range keys {
+			ctx = metadata.AppendToOutgoingContext(ctx, "idempotency-key", key)
+		}
+		var header metadata.MD
+		out, err := deployv1.NewDeployServiceClient(conn).CreateDeployment(ctx, &deployv1.CreateDeploymentRequest{Subdomain: subdomain, Image: "ghcr.io/a/b", Tier: "btc-pro"}, grpc.Header(&header))
+		return answered{out, status.Code(err), header.Get("Idempotent-Replayed")}
+	}
+	first := create(g[0], ownerToken, "my-app", "key-1")
+	if first.code != codes.OK || len(first.replayed) > 0 {
+		t.Fatalf("the first: %v", first)
+	}
+	for _, s := range []*stage{g[1], g[0]} {
+		if again := create(s, ownerToken, "my-app", "key-1"); !proto.Equal(again.out, first.out) || len(again.replayed) != 1 {
+			t.Errorf("again: %v, want %v", again, first)
+		}
+	}
+	if ids := g[0].scheduler.commands; len(ids) != 1 || ids[0] == "" {
+		t.Fatalf("asked for under the IDs %q", ids)
+	}
+	if other := create(g[1], ownerToken, "other", "key-1"); other.code != codes.InvalidArgument && other.code != codes.FailedPrecondition {
+		t.Errorf("another request with the same key: %v", other)
+	}
+	if bad := create(g[1], ownerToken, "my-app", "a", "b"); bad.code != codes.InvalidArgument {
+		t.Errorf("two keys: %v", bad)
+	}
+	if refused := create(g[1], "nope", "my-app", "key-1"); refused.code != codes.Unauthenticated {
+		t.Errorf("who may not: %v", refused)
+	}
+	if theirs := create(g[1], strangerToken, "my-app", "key-1"); theirs.code != codes.OK || proto.Equal(theirs.out, first.out) || len(theirs.replayed) > 0 {
+		t.Errorf("another's with the same key: %v", theirs)
+	}
+	// What was refused for good is refused the same.
+	g[0].scheduler.set(func(f *fakeScheduler) {
+		f.fails = problem.Validation([]problem.Field{{Field: "image", Message: "is none"}})
+	})
+	once := create(g[0], ownerToken, "bad", "key-2")
+	g[0].scheduler.set(func(f *fakeScheduler) { f.fails = nil })
+	if again := create(g[1], ownerToken, "bad", "key-2"); once.code != codes.InvalidArgument || again.code != once.code || len(again.replayed) != 1 {
+		t.Errorf("refused %v, and again %v", once, again)
 	}
 }
 

@@ -75,7 +75,11 @@ func New(c Config, d Deps) (*Service, error) {
 		return nil, err
 	}
 	deploy := &deployServer{scheduler: d.Scheduler, tiers: d.Tiers, view: s.view, streams: s.streams, log: d.Log}
-	s.rpc = rpc.NewServer(d.Log, guardUnary(s.guard, limits), guardStream(s.guard, limits))
+	all, err := routes(dialects()...)
+	if err != nil {
+		return nil, err
+	}
+	s.rpc = rpc.NewServer(d.Log, guardUnary(s.guard, limits), onceUnary(d.Answers, all), guardStream(s.guard, limits))
 	register := dialectServers{
 		deploy: deploy, admin: &adminServer{scheduler: d.Admin, log: d.Log}, accounts: &accountServer{accounts: d.Accounts, log: d.Log},
 		orgs: &orgServer{orgs: d.Orgs, log: d.Log}, keys: &keyServer{keys: d.APIKeys, log: d.Log},

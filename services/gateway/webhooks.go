@@ -22,6 +22,18 @@ func (s *webhookServer) ListWebhooks(ctx context.Context, in *webhooksv1.ListWeb
 	return relay(ctx, s.log, "list webhooks", s.webhooks.ListWebhooks, in)
 }
 
+func (s *webhookServer) GetWebhook(ctx context.Context, in *webhooksv1.GetWebhookRequest) (*webhooksv1.GetWebhookResponse, error) {
+	return relay(ctx, s.log, "show a webhook", s.webhooks.GetWebhook, in)
+}
+
+func (s *webhookServer) UpdateWebhook(ctx context.Context, in *webhooksv1.UpdateWebhookRequest) (*webhooksv1.UpdateWebhookResponse, error) {
+	return relay(ctx, s.log, "change a webhook", s.webhooks.UpdateWebhook, in)
+}
+
+func (s *webhookServer) TestWebhook(ctx context.Context, in *webhooksv1.TestWebhookRequest) (*webhooksv1.TestWebhookResponse, error) {
+	return relay(ctx, s.log, "test a webhook", s.webhooks.TestWebhook, in)
+}
+
 func (s *webhookServer) DeleteWebhook(ctx context.Context, in *webhooksv1.DeleteWebhookRequest) (*webhooksv1.DeleteWebhookResponse, error) {
 	return relay(ctx, s.log, "delete a webhook", s.webhooks.DeleteWebhook, in)
 }

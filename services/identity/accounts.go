@@ -13,6 +13,7 @@ import (
 	"github.com/slipway-paas/slipway/libs/decider"
 	"github.com/slipway-paas/slipway/libs/eventstore"
 	"github.com/slipway-paas/slipway/libs/problem"
+	"github.com/slipway-paas/slipway/libs/rpc"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/identity/credential"
 	"github.com/slipway-paas/slipway/services/identity/mail"
@@ -71,8 +72,12 @@ func (s *Service) register(ctx context.Context, n newAccount) (*identityv1.Regis
 	if err != nil {
 		return nil, fmt.Errorf("hash a password: %w", err)
 	}
-	id := newID()
+	id := rpc.NewID(ctx, subjects.Operator)
 	self := subjects.Of(subjects.Platform, subjects.Operator, id)
+	if done, made, err := s.registered(ctx, self); err != nil || made {
+		// The code was sent, or is asked for anew: nobody can tell it again.
+		return s.welcome(ctx, done, n, "", err)
+	}
 	held, err := s.claim(ctx, emailClaim(email))
 	if err != nil {
 		return nil, err
@@ -80,7 +85,7 @@ func (s *Service) register(ctx context.Context, n newAccount) (*identityv1.Regis
 	if held.taken() {
 		return s.registeredAlready(n)
 	}
-	command := operator.Register{ID: id, OrgID: newID(), EmailHash: email}
+	command := operator.Register{ID: id, OrgID: rpc.NewID(ctx, subjects.Org), EmailHash: email}
 	code := ""
 	if s.config.SMTP.Set() {
 		code = newCode()
@@ -94,6 +99,10 @@ func (s *Service) register(ctx context.Context, n newAccount) (*identityv1.Regis
 	}
 	state, sequence, err := s.appendAccount(ctx, self, command)
 	if errors.Is(err, errTaken) {
+		// Perhaps by another attempt of the same call.
+		if done, made, err := s.registered(ctx, self); err != nil || made {
+			return s.welcome(ctx, done, n, "", err)
+		}
 		// Whose data key nobody needs.
 		if lost := s.deps.Seal.Destroy(context.WithoutCancel(ctx), self); lost != nil {
 			s.deps.Log.WarnContext(ctx, "the data key of a refused account is still there", "operator", id, "error", lost)
@@ -104,15 +113,37 @@ func (s *Service) register(ctx context.Context, n newAccount) (*identityv1.Regis
 		return nil, err
 	}
 	s.deps.Log.InfoContext(ctx, "an account was made", "operator", id, "admin", state.Admin)
-	if err := s.seen(ctx, sequence); err != nil {
+	return s.welcome(ctx, decider.Result[operator.State]{State: state, Sequence: sequence}, n, code, nil)
+}
+
+// registered is the account that the same call has made before.
+func (s *Service) registered(ctx context.Context, self subjects.Aggregate) (r decider.Result[operator.State], made bool, err error) {
+	if rpc.CommandID(ctx) == "" {
+		return r, false, nil
+	}
+	if r, made, err = s.operators.Written(ctx, self, "register-"+self.ID); err != nil {
+		return r, false, fmt.Errorf("look for an earlier attempt: %w", err)
+	}
+	return r, made, nil
+}
+
+// welcome answers whose account was made: with a code in the mail, or signed in.
+func (s *Service) welcome(ctx context.Context, made decider.Result[operator.State], n newAccount, code string, err error) (*identityv1.RegisterResponse, error) {
+	if err != nil {
 		return nil, err
 	}
-	res := &identityv1.RegisterResponse{User: userOf(state, profile{n.address, n.name})}
+	if err := s.seen(ctx, made.Sequence); err != nil {
+		return nil, err
+	}
+	res := &identityv1.RegisterResponse{User: userOf(made.State, profile{n.address, n.name})}
 	if code != "" {
 		s.mails.Put(verification(n.address, code))
+	}
+	if s.config.SMTP.Set() {
 		return res, nil
 	}
-	res.Token, err = s.openSession(ctx, state)
+	// Made of what the log knows, the session is the same when the call is made again.
+	res.Token, err = s.openSession(ctx, made.State, rpc.NewID(ctx, subjects.Session), made.State.CreatedAt)
 	return res, err
 }
 

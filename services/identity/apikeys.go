@@ -3,7 +3,6 @@ package identity
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
@@ -17,6 +16,7 @@ import (
 	"github.com/slipway-paas/slipway/libs/access"
 	"github.com/slipway-paas/slipway/libs/decider"
 	"github.com/slipway-paas/slipway/libs/problem"
+	"github.com/slipway-paas/slipway/libs/rpc"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/identity/apikey"
 )
@@ -42,28 +42,42 @@ func (s keys) CreateApiKey(ctx context.Context, in *identityv1.CreateApiKeyReque
 	if err != nil {
 		return nil, err
 	}
+	id := rpc.NewID(ctx, subjects.APIKey)
+	raw, err := s.secrets.random(ctx, "api-key", p.GetOrgId()+" "+p.GetOperatorId())
+	if err != nil {
+		return nil, s.answer(ctx, "create an API key", err)
+	}
+	key := keyPrefix + base64.RawURLEncoding.EncodeToString(raw[:])
+	done, made, err := before(ctx, s.keys, subjects.Of(p.GetOrgId(), subjects.APIKey, id))
+	state := done.State
+	switch {
+	case err != nil:
+	case made:
+		err = s.seen(ctx, done.Sequence)
+	default:
+		state, err = s.createKey(ctx, p, id, key, in)
+	}
+	if err != nil {
+		return nil, s.answer(ctx, "create an API key", err)
+	}
+	return &identityv1.CreateApiKeyResponse{ApiKey: shown(state), Key: key}, nil
+}
+
+func (s *Service) createKey(ctx context.Context, p *identityv1.Principal, id, key string, in *identityv1.CreateApiKeyRequest) (apikey.State, error) {
 	if err := s.keyFaults(p, in); err != nil {
-		return nil, err
+		return apikey.State{}, err
 	}
 	if len(s.known.keysOfOrg(p.GetOrgId())) >= maxKeys {
-		return nil, problem.Limit(fmt.Sprintf("The organization has %d API keys, which is as many as it may have; revoke some first.", maxKeys), 0)
+		return apikey.State{}, problem.Limit(fmt.Sprintf("The organization has %d API keys, which is as many as it may have; revoke some first.", maxKeys), 0)
 	}
-	raw := make([]byte, 32)
-	// crypto/rand.Read never fails.
-	_, _ = rand.Read(raw)
-	key := keyPrefix + base64.RawURLEncoding.EncodeToString(raw)
 	command := apikey.Create{
-		ID: newID(), Org: p.GetOrgId(), Operator: p.GetOperatorId(), Name: strings.TrimSpace(in.GetName()),
+		ID: id, Org: p.GetOrgId(), Operator: p.GetOperatorId(), Name: strings.TrimSpace(in.GetName()),
 		Prefix: key[:shownKey], KeySHA256: sha256.Sum256([]byte(key)), Scopes: distinct(in.GetScopes()),
 	}
 	if in.GetExpiresAt() != nil {
 		command.ExpiresAt = in.GetExpiresAt().AsTime()
 	}
-	state, err := s.changeKey(ctx, p, command.ID, command)
-	if err != nil {
-		return nil, s.answer(ctx, "create an API key", err)
-	}
-	return &identityv1.CreateApiKeyResponse{ApiKey: shown(state), Key: key}, nil
+	return s.changeKey(ctx, p, id, command)
 }
 
 // ofOrg is who calls, when they may manage the keys of the organization they act for.
@@ -102,8 +116,9 @@ func distinct(all []string) []string {
 }
 
 func (s *Service) changeKey(ctx context.Context, p *identityv1.Principal, id string, c apikey.Command) (apikey.State, error) {
+	again := rpc.CommandID(ctx)
 	result, err := s.keys.Handle(ctx, decider.Command[apikey.Command]{
-		Aggregate: subjects.Of(p.GetOrgId(), subjects.APIKey, id), Command: c, Actor: p.GetOperatorId(),
+		Aggregate: subjects.Of(p.GetOrgId(), subjects.APIKey, id), Command: c, Actor: p.GetOperatorId(), ID: again, Again: again != "",
 	})
 	if err != nil {
 		return apikey.State{}, fmt.Errorf("%T: %w", c, err)

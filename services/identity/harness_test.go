@@ -57,6 +57,7 @@ type world struct {
 	accounts identityv1.AccountServiceClient
 	orgs     identityv1.OrgServiceClient
 	keys     identityv1.ApiKeyServiceClient
+	oauth    identityv1.OAuthServiceClient
 }
 
 func begin(t *testing.T, config identity.Config) *world {
@@ -94,7 +95,7 @@ func (w *world) start() {
 	t.Cleanup(func() { cancel(); <-done; _ = inside.Close() })
 	w.service, w.identity = s, identityv1.NewIdentityServiceClient(inside.Conn())
 	w.accounts, w.orgs = identityv1.NewAccountServiceClient(inside.Conn()), identityv1.NewOrgServiceClient(inside.Conn())
-	w.keys = identityv1.NewApiKeyServiceClient(inside.Conn())
+	w.keys, w.oauth = identityv1.NewApiKeyServiceClient(inside.Conn()), identityv1.NewOAuthServiceClient(inside.Conn())
 }
 
 // who asks, as the gateway does, who a credential speaks for.

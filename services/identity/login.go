@@ -39,7 +39,7 @@ func (s accounts) Login(ctx context.Context, in *identityv1.LoginRequest) (*iden
 	if err != nil {
 		return nil, s.answer(ctx, "open a profile", err)
 	}
-	token, err := s.openSession(ctx, state)
+	token, err := s.openSession(ctx, state, newID(), s.deps.Now().UTC())
 	if err != nil {
 		return nil, s.answer(ctx, "open a session", err)
 	}
@@ -168,9 +168,8 @@ func (s *Service) matchTotp(ctx context.Context, state operator.State, code stri
 }
 
 // openSession gives out a session's token.
-func (s *Service) openSession(ctx context.Context, state operator.State) (string, error) {
-	now := s.deps.Now().UTC()
-	id, expires := newID(), now.Add(s.config.SessionTTL)
+func (s *Service) openSession(ctx context.Context, state operator.State, id string, now time.Time) (string, error) {
+	expires := now.Add(s.config.SessionTTL)
 	token, err := s.secrets.token(ctx, s.config.Issuer, state.ID, id, now, expires)
 	if err != nil {
 		return "", err
@@ -181,9 +180,14 @@ func (s *Service) openSession(ctx context.Context, state operator.State) (string
 	if err != nil {
 		return "", fmt.Errorf("open a session: %w", err)
 	}
-	e := s.event(subjects.Of(subjects.Platform, subjects.Session, id), id, opened)
+	self := subjects.Of(subjects.Platform, subjects.Session, id)
+	e := s.event(self, id, opened)
 	e.Actor = state.ID
 	sequence, err := s.deps.Store.Append(ctx, eventstore.Expected{Event: e})
+	if errors.Is(err, eventstore.ErrConflict) {
+		// An earlier attempt of the same call has opened it.
+		sequence, err = s.deps.Store.LastSequence(ctx, self.Filter())
+	}
 	if err != nil {
 		return "", fmt.Errorf("write a session to the log: %w", err)
 	}
@@ -235,7 +239,7 @@ func (s *Service) changePassword(ctx context.Context, state operator.State, in *
 	if err != nil {
 		return nil, err
 	}
-	token, err := s.openSession(ctx, after)
+	token, err := s.openSession(ctx, after, newID(), s.deps.Now().UTC())
 	if err != nil {
 		return nil, err
 	}

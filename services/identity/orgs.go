@@ -11,6 +11,7 @@ import (
 	"github.com/slipway-paas/slipway/libs/access"
 	"github.com/slipway-paas/slipway/libs/decider"
 	"github.com/slipway-paas/slipway/libs/problem"
+	"github.com/slipway-paas/slipway/libs/rpc"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/identity/mail"
 	"github.com/slipway-paas/slipway/services/identity/oauthapp"
@@ -48,9 +49,11 @@ func (s *Service) within(ctx context.Context, orgID, least string) (*identityv1.
 
 func orgAggregate(id string) subjects.Aggregate { return subjects.Of(id, subjects.Org, id) }
 
-// changeOrg runs a command on an organization and waits until it counts.
+// changeOrg runs a command on an organization and waits until it counts. A call that is
+// made again gets what came of the first.
 func (s *Service) changeOrg(ctx context.Context, id, by string, c org.Command) (org.State, error) {
-	result, err := s.orgs.Handle(ctx, decider.Command[org.Command]{Aggregate: orgAggregate(id), Command: c, Actor: by})
+	command := rpc.CommandID(ctx)
+	result, err := s.orgs.Handle(ctx, decider.Command[org.Command]{Aggregate: orgAggregate(id), Command: c, Actor: by, ID: command, Again: command != ""})
 	if err != nil {
 		return org.State{}, fmt.Errorf("%T: %w", c, err)
 	}
@@ -71,10 +74,14 @@ func (s orgs) CreateOrg(ctx context.Context, in *identityv1.CreateOrgRequest) (*
 	if !printable(name, 64) {
 		return nil, problem.Validation([]problem.Field{{Field: "name", Message: "must have 1 to 64 printable characters"}})
 	}
-	if len(s.known.orgsOf(p.GetOperatorId())) >= maxOrgs {
+	id := rpc.NewID(ctx, subjects.Org)
+	_, made, err := before(ctx, s.Service.orgs, orgAggregate(id))
+	if err != nil {
+		return nil, s.answer(ctx, "create an organization", err)
+	}
+	if !made && len(s.known.orgsOf(p.GetOperatorId())) >= maxOrgs {
 		return nil, problem.Limit(fmt.Sprintf("You are in %d organizations, which is as many as one may be; leave some first.", maxOrgs), 0)
 	}
-	id := newID()
 	state, err := s.changeOrg(ctx, id, p.GetOperatorId(), org.Create{ID: id, Name: name, Owner: p.GetOperatorId()})
 	if err != nil {
 		return nil, s.answer(ctx, "create an organization", err)
@@ -200,7 +207,7 @@ func (s orgs) InviteMember(ctx context.Context, in *identityv1.InviteMemberReque
 		return nil, s.answer(ctx, "invite a member", err)
 	}
 	already, _ := s.known.byEmail(hash)
-	id := newID()
+	id := rpc.NewID(ctx, "invitation")
 	state, err := s.changeOrg(ctx, before.ID, p.GetOperatorId(), org.Invite{
 		By: p.GetOperatorId(), ID: id, Operator: already.ID, EmailHash: hash, Email: sealed, Role: in.GetRole(),
 	})

@@ -85,7 +85,7 @@ func New(c Config, d Deps) (*Service, error) {
 		d.Log.Error("the data key of what was deleted is still there; trying again", "aggregate", a.String(), "error", err)
 	})
 	s.oauth = oauth.New(oauth.Deps{
-		Store: d.Store, Known: s.known.oauth, Ready: s.Ready, Wait: s.known.wait, People: people{s.known}, Now: d.Now, Log: d.Log,
+		Store: d.Store, Known: s.known.oauth, Ready: s.Ready, Wait: s.known.wait, People: people{s.known}, Random: s.secrets.random, Now: d.Now, Log: d.Log,
 	})
 	return s, nil
 }

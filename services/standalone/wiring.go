@@ -275,6 +275,7 @@ func (p *platform) buildEdge(_ context.Context, g *ground) error {
 func (p *platform) buildWebhooks(_ context.Context, g *ground) error {
 	s, err := webhooks.New(p.config.Webhooks, webhooks.Deps{
 		Store: g.store, JetStream: g.js, Seal: g.sealer, Version: p.options.Version, Log: p.log.With("part", "webhooks"),
+		Metrics: p.options.Observer.Registry,
 	})
 	if err != nil {
 		return err

@@ -127,24 +127,27 @@ func (s *Service) attempt(ctx context.Context, e queue.Entry) error {
 	if e, err = s.queue.Put(ctx, e); err != nil {
 		return err
 	}
-	message, err := s.message(ctx, w, e)
+	target, err := s.target(ctx, w)
 	if err != nil {
 		return err
 	}
 	bounded, cancel := context.WithTimeout(ctx, sending)
 	defer cancel()
-	status, why, err := s.sender.Send(bounded, message, now)
+	if shown.GetAttempts() > 1 {
+		s.figures.retries.Inc()
+	}
+	answer, err := s.sender.Send(bounded, sender.Message{ID: shown.GetId(), URL: target.url, Secrets: target.secrets, Body: body}, now)
 	if err != nil || ctx.Err() != nil {
 		return err
 	}
 	shown = e.GetShown()
-	shown.LastStatus, shown.LastError = uint32(status), why
-	if delivery.Accepted(status) {
+	shown.LastStatus, shown.LastError = uint32(answer.Status), answer.Why
+	if delivery.Accepted(answer.Status) {
 		return s.ended(ctx, e, delivery.Delivered, "")
 	}
-	wait, again := delivery.Wait(int(shown.GetAttempts()), s.deps.Jitter())
-	if !again || delivery.Gone(status) {
-		err = s.ended(ctx, e, delivery.Failed, why)
+	wait, again := delivery.Wait(int(shown.GetAttempts()), s.deps.Jitter(), answer.RetryAfter)
+	if !again || delivery.Gone(answer.Status) {
+		err = s.ended(ctx, e, delivery.Failed, answer.Why)
 	} else {
 		e.DueAt = timestamppb.New(s.deps.Now().Add(wait))
 		shown.NextAttemptAt = e.DueAt
@@ -153,13 +156,16 @@ func (s *Service) attempt(ctx context.Context, e queue.Entry) error {
 	if err != nil {
 		return err
 	}
-	return s.disableDead(ctx, w, status)
+	return s.disableDead(ctx, w, answer.Status)
 }
 
 func (s *Service) ended(ctx context.Context, e queue.Entry, status, why string) error {
 	shown := e.GetShown()
 	shown.Status, shown.LastError, shown.NextAttemptAt, e.DueAt = status, why, nil, nil
 	_, err := s.queue.Put(ctx, e)
+	if err == nil {
+		s.figures.deliveries.WithLabelValues(status).Inc()
+	}
 	return err
 }
 
@@ -206,14 +212,20 @@ const (
 	targetPrevious = "previous"
 )
 
-func (s *Service) message(ctx context.Context, w webhook.State, e queue.Entry) (sender.Message, error) {
-	target, err := s.deps.Seal.Open(ctx, subjects.Of(w.Org, subjects.Webhook, w.ID), w.Target)
+// target is where a webhook leads, and what signs, the newest secret first.
+type target struct {
+	url     string
+	secrets []string
+}
+
+func (s *Service) target(ctx context.Context, w webhook.State) (target, error) {
+	opened, err := s.deps.Seal.Open(ctx, subjects.Of(w.Org, subjects.Webhook, w.ID), w.Target)
 	if err != nil {
-		return sender.Message{}, fmt.Errorf("open where a webhook leads: %w", err)
+		return target{}, fmt.Errorf("open where a webhook leads: %w", err)
 	}
-	m := sender.Message{ID: e.GetShown().GetId(), URL: target[targetURL], Secrets: []string{target[targetSecret]}, Body: e.GetBody()}
-	if previous := target[targetPrevious]; previous != "" && s.deps.Now().Before(w.PreviousUntil) {
-		m.Secrets = append(m.Secrets, previous)
+	to := target{url: opened[targetURL], secrets: []string{opened[targetSecret]}}
+	if previous := opened[targetPrevious]; previous != "" && s.deps.Now().Before(w.PreviousUntil) {
+		to.secrets = append(to.secrets, previous)
 	}
-	return m, nil
+	return to, nil
 }

@@ -1,9 +1,9 @@
 package webhooks
 
 import (
+	"cmp"
 	"context"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/slipway-paas/slipway/libs/eventstore"
@@ -70,7 +70,9 @@ func (d *directory) of(org string) []webhook.State {
 	for a := range d.byOrg[org] {
 		all = append(all, d.webhooks[a])
 	}
-	slices.SortFunc(all, func(a, b webhook.State) int { return strings.Compare(a.ID, b.ID) })
+	slices.SortFunc(all, func(a, b webhook.State) int {
+		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.ID, b.ID))
+	})
 	return all
 }
 

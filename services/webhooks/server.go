@@ -19,9 +19,9 @@ import (
 	"github.com/slipway-paas/slipway/libs/decider"
 	"github.com/slipway-paas/slipway/libs/eventstore"
 	"github.com/slipway-paas/slipway/libs/problem"
+	"github.com/slipway-paas/slipway/libs/rpc"
 	"github.com/slipway-paas/slipway/libs/seal"
 	"github.com/slipway-paas/slipway/libs/subjects"
-	"github.com/slipway-paas/slipway/services/webhooks/delivery"
 	"github.com/slipway-paas/slipway/services/webhooks/queue"
 	"github.com/slipway-paas/slipway/services/webhooks/sender"
 	"github.com/slipway-paas/slipway/services/webhooks/webhook"
@@ -31,10 +31,9 @@ const (
 	// maxWebhooks bounds those of one organization.
 	maxWebhooks    = 20
 	maxDescription = 256
-	// maxListed and maxReplayed bound one answer and one replay.
-	maxListed   = 100
-	maxReplayed = 1000
-	seenWithin  = 2 * time.Second
+	// maxListed bounds one answer.
+	maxListed  = 100
+	seenWithin = 2 * time.Second
 )
 
 // server answers WebhookService.
@@ -76,19 +75,42 @@ func noWebhook() error {
 	return problem.NotFound("There is no such webhook in this organization; GET /api/v1/webhooks lists them.")
 }
 
+// command gives one; given again under the same ID, its result is the first one's.
 func (s server) command(ctx context.Context, p *identityv1.Principal, id string, c webhook.Command) (webhook.State, error) {
+	command := rpc.CommandID(ctx)
 	result, err := s.webhooks.Handle(ctx, decider.Command[webhook.Command]{
-		Aggregate: subjects.Of(p.GetOrgId(), subjects.Webhook, id), Command: c, Actor: p.GetOperatorId(),
+		Aggregate: subjects.Of(p.GetOrgId(), subjects.Webhook, id), Command: c, Actor: p.GetOperatorId(), ID: command, Again: command != "",
 	})
 	if err != nil {
 		return webhook.State{}, fmt.Errorf("%T: %w", c, err)
 	}
+	return result.State, s.seen(ctx, result.Sequence)
+}
+
+// seen waits until what was written counts here.
+func (s server) seen(ctx context.Context, sequence uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, seenWithin)
 	defer cancel()
-	if err := s.known.wait(ctx, result.Sequence); err != nil {
-		return webhook.State{}, problem.Unavailable("It is done, and does not count everywhere yet; look again in a moment.", time.Second)
+	if err := s.known.wait(ctx, sequence); err != nil {
+		return problem.Unavailable("It is done, and does not count everywhere yet; look again in a moment.", time.Second)
 	}
-	return result.State, nil
+	return nil
+}
+
+// before is what came of the call when it was made before, under the same ID.
+func (s server) before(ctx context.Context, org, id string) (w webhook.State, found bool, err error) {
+	command := rpc.CommandID(ctx)
+	if command == "" {
+		return webhook.State{}, false, nil
+	}
+	result, found, err := s.webhooks.Written(ctx, subjects.Of(org, subjects.Webhook, id), command)
+	if err != nil {
+		return webhook.State{}, false, fmt.Errorf("look for an earlier attempt: %w", err)
+	}
+	if found {
+		err = s.seen(ctx, result.Sequence)
+	}
+	return result.State, found, err
 }
 
 // answer makes an error of the inside one for the outside.
@@ -99,7 +121,7 @@ func (s server) answer(ctx context.Context, doing string, err error) error {
 		return own
 	case errors.Is(err, webhook.ErrUnknown), errors.Is(err, seal.ErrDestroyed):
 		return noWebhook()
-	case errors.Is(err, eventstore.ErrConflict), errors.Is(err, queue.ErrLost):
+	case errors.Is(err, eventstore.ErrConflict), errors.Is(err, queue.ErrLost), errors.Is(err, webhook.ErrChanged):
 		return problem.Conflict("Others are changing the same at the same time; look at it, and try again.")
 	case errors.Is(err, eventstore.ErrUnavailable):
 		return problem.Unavailable("The event log is not answering; whether it was done is not known. Look, and try again.", time.Second)
@@ -116,28 +138,48 @@ func (s server) CreateWebhook(ctx context.Context, in *webhooksv1.CreateWebhookR
 	if err != nil {
 		return nil, err
 	}
-	if err := s.faults(p.GetOrgId(), in); err != nil {
-		return nil, err
+	id := rpc.NewID(ctx, subjects.Webhook)
+	state, made, err := s.before(ctx, p.GetOrgId(), id)
+	if err == nil && !made {
+		state, err = s.create(ctx, p, id, in)
 	}
-	if len(s.known.of(p.GetOrgId())) >= maxWebhooks {
-		return nil, problem.Limit(fmt.Sprintf("The organization has %d webhooks, which is as many as it may have; delete some first.", maxWebhooks), 0)
+	var target map[string]string
+	if err == nil {
+		// Another attempt may have been faster: the secret is the one in the log.
+		target, err = s.open(ctx, state)
 	}
-	id, secret := newID(), sender.NewSecret()
-	target, err := s.seal(ctx, p.GetOrgId(), id, map[string]string{targetURL: in.GetUrl(), targetSecret: secret})
 	if err != nil {
 		return nil, s.answer(ctx, "create a webhook", err)
 	}
-	state, err := s.command(ctx, p, id, webhook.Create{
+	return &webhooksv1.CreateWebhookResponse{Webhook: shown(state, target[targetURL]), Secret: target[targetSecret]}, nil
+}
+
+func (s server) create(ctx context.Context, p *identityv1.Principal, id string, in *webhooksv1.CreateWebhookRequest) (webhook.State, error) {
+	if err := s.faults(p.GetOrgId(), in); err != nil {
+		return webhook.State{}, err
+	}
+	if len(s.known.of(p.GetOrgId())) >= maxWebhooks {
+		return webhook.State{}, problem.Limit(fmt.Sprintf("The organization has %d webhooks, which is as many as it may have; delete some first.", maxWebhooks), 0)
+	}
+	target, err := s.seal(ctx, p.GetOrgId(), id, map[string]string{targetURL: in.GetUrl(), targetSecret: sender.NewSecret()})
+	if err != nil {
+		return webhook.State{}, err
+	}
+	return s.command(ctx, p, id, webhook.Create{
 		ID: id, Org: p.GetOrgId(), By: p.GetOperatorId(), Description: strings.TrimSpace(in.GetDescription()),
 		Types: in.GetTypes(), Aggregates: in.GetAggregates(), Target: target,
 	})
-	if err != nil {
-		return nil, s.answer(ctx, "create a webhook", err)
-	}
-	return &webhooksv1.CreateWebhookResponse{Webhook: shown(state, in.GetUrl()), Secret: secret}, nil
 }
 
-func (s server) faults(org string, in *webhooksv1.CreateWebhookRequest) error {
+// wanted is what people say of a webhook, when they make it and when they change it.
+type wanted interface {
+	GetUrl() string
+	GetDescription() string
+	GetTypes() []string
+	GetAggregates() []string
+}
+
+func (s server) faults(org string, in wanted) error {
 	var faults []problem.Field
 	if why := s.guard.URL(in.GetUrl()); why != "" {
 		faults = append(faults, problem.Field{Field: "url", Message: why})
@@ -197,6 +239,46 @@ func (s server) ListWebhooks(ctx context.Context, _ *webhooksv1.ListWebhooksRequ
 	return res, nil
 }
 
+// GetWebhook implements webhooksv1.WebhookServiceServer.
+func (s server) GetWebhook(ctx context.Context, in *webhooksv1.GetWebhookRequest) (*webhooksv1.GetWebhookResponse, error) {
+	_, w, err := s.own(ctx, in.GetId())
+	if err != nil {
+		return nil, err
+	}
+	target, err := s.open(ctx, w)
+	if err != nil {
+		return nil, s.answer(ctx, "show a webhook", err)
+	}
+	return &webhooksv1.GetWebhookResponse{Webhook: shown(w, target[targetURL])}, nil
+}
+
+// UpdateWebhook implements webhooksv1.WebhookServiceServer.
+func (s server) UpdateWebhook(ctx context.Context, in *webhooksv1.UpdateWebhookRequest) (*webhooksv1.UpdateWebhookResponse, error) {
+	p, w, err := s.own(ctx, in.GetId())
+	if err != nil {
+		return nil, err
+	}
+	if err := s.faults(p.GetOrgId(), in); err != nil {
+		return nil, err
+	}
+	target, err := s.open(ctx, w)
+	if err != nil {
+		return nil, s.answer(ctx, "change a webhook", err)
+	}
+	target[targetURL] = in.GetUrl()
+	sealed, err := s.seal(ctx, w.Org, w.ID, target)
+	if err != nil {
+		return nil, s.answer(ctx, "change a webhook", err)
+	}
+	state, err := s.command(ctx, p, w.ID, webhook.Update{
+		By: p.GetOperatorId(), Description: strings.TrimSpace(in.GetDescription()), Types: in.GetTypes(), Aggregates: in.GetAggregates(), Target: sealed, Was: w.Target,
+	})
+	if err != nil {
+		return nil, s.answer(ctx, "change a webhook", err)
+	}
+	return &webhooksv1.UpdateWebhookResponse{Webhook: shown(state, in.GetUrl())}, nil
+}
+
 // DeleteWebhook implements webhooksv1.WebhookServiceServer.
 func (s server) DeleteWebhook(ctx context.Context, in *webhooksv1.DeleteWebhookRequest) (*webhooksv1.DeleteWebhookResponse, error) {
 	p, w, err := s.own(ctx, in.GetId())
@@ -218,20 +300,30 @@ func (s server) RotateWebhookSecret(ctx context.Context, in *webhooksv1.RotateWe
 	if err != nil {
 		return nil, err
 	}
+	state, done, err := s.before(ctx, w.Org, w.ID)
+	if err == nil && !done {
+		state, err = s.rotate(ctx, p, w)
+	}
+	var target map[string]string
+	if err == nil {
+		target, err = s.open(ctx, state)
+	}
+	if err != nil {
+		return nil, s.answer(ctx, "rotate a webhook's secret", err)
+	}
+	return &webhooksv1.RotateWebhookSecretResponse{Webhook: shown(state, target[targetURL]), Secret: target[targetSecret]}, nil
+}
+
+func (s server) rotate(ctx context.Context, p *identityv1.Principal, w webhook.State) (webhook.State, error) {
 	target, err := s.open(ctx, w)
 	if err != nil {
-		return nil, s.answer(ctx, "rotate a webhook's secret", err)
+		return webhook.State{}, err
 	}
-	secret := sender.NewSecret()
-	sealed, err := s.seal(ctx, w.Org, w.ID, map[string]string{targetURL: target[targetURL], targetSecret: secret, targetPrevious: target[targetSecret]})
+	sealed, err := s.seal(ctx, w.Org, w.ID, map[string]string{targetURL: target[targetURL], targetSecret: sender.NewSecret(), targetPrevious: target[targetSecret]})
 	if err != nil {
-		return nil, s.answer(ctx, "rotate a webhook's secret", err)
+		return webhook.State{}, err
 	}
-	state, err := s.command(ctx, p, w.ID, webhook.Rotate{Target: sealed})
-	if err != nil {
-		return nil, s.answer(ctx, "rotate a webhook's secret", err)
-	}
-	return &webhooksv1.RotateWebhookSecretResponse{Webhook: shown(state, target[targetURL]), Secret: secret}, nil
+	return s.command(ctx, p, w.ID, webhook.Rotate{Target: sealed, Was: w.Target})
 }
 
 // EnableWebhook implements webhooksv1.WebhookServiceServer.
@@ -265,115 +357,4 @@ func (s server) ListWebhookDeliveries(ctx context.Context, in *webhooksv1.ListWe
 		res.Deliveries = append(res.Deliveries, e.GetShown())
 	}
 	return res, nil
-}
-
-// ReplayWebhook implements webhooksv1.WebhookServiceServer.
-func (s server) ReplayWebhook(ctx context.Context, in *webhooksv1.ReplayWebhookRequest) (*webhooksv1.ReplayWebhookResponse, error) {
-	_, w, err := s.own(ctx, in.GetId())
-	if err != nil {
-		return nil, err
-	}
-	if !w.Enabled() {
-		return nil, problem.InvalidState("The webhook is disabled; enable it first.")
-	}
-	if in.GetDeliveryId() == "" {
-		return s.replayAfter(ctx, w, in.GetAfterSequence())
-	}
-	if in.GetAfterSequence() != 0 {
-		return nil, problem.Validation([]problem.Field{{Field: "after_sequence", Message: "must be left out when there is a delivery_id"}})
-	}
-	if !subjects.ValidToken(in.GetDeliveryId()) {
-		return nil, noDelivery()
-	}
-	e, ok := s.queue.Find(w.Org, w.ID, in.GetDeliveryId())
-	if !ok {
-		return nil, noDelivery()
-	}
-	if err := s.again(ctx, e); err != nil {
-		return nil, s.answer(ctx, "replay a delivery", err)
-	}
-	return &webhooksv1.ReplayWebhookResponse{Replayed: 1, LastSequence: e.GetShown().GetEventSequence()}, nil
-}
-
-func noDelivery() error {
-	return problem.NotFound("There is no such delivery of this webhook; GET /api/v1/webhooks/{id}/deliveries lists the last ones.")
-}
-
-// again begins a delivery that has ended from its first attempt.
-func (s server) again(ctx context.Context, e queue.Entry) error {
-	if e.GetShown().GetStatus() == delivery.Pending {
-		return problem.InvalidState("The delivery is under way already; wait until it has ended.")
-	}
-	body, err := s.queue.Body(ctx, e)
-	if err != nil {
-		return err
-	}
-	now := timestamppb.New(s.deps.Now())
-	e.Body, e.DueAt, e.FirstAttemptAt = body, now, nil
-	old := e.GetShown()
-	e.Shown = &webhooksv1.WebhookDelivery{
-		Id: old.GetId(), EventType: old.GetEventType(), EventSequence: old.GetEventSequence(), Status: delivery.Pending,
-		LastStatus: old.GetLastStatus(), CreatedAt: now, LastAttemptAt: old.GetLastAttemptAt(), NextAttemptAt: now,
-	}
-	_, err = s.queue.Put(ctx, e)
-	return err
-}
-
-// errEnough ends a replay that has had all that it may.
-var errEnough = errors.New("enough")
-
-func (s server) replayAfter(ctx context.Context, w webhook.State, after uint64) (*webhooksv1.ReplayWebhookResponse, error) {
-	of, err := cloudevents.Select(w.Org, w.Types, w.Aggregates)
-	if err != nil {
-		return nil, err
-	}
-	filters, err := of.Filters()
-	if err != nil {
-		return nil, s.answer(ctx, "replay events", err)
-	}
-	res := &webhooksv1.ReplayWebhookResponse{LastSequence: after}
-	following, stop := context.WithCancel(ctx)
-	defer stop()
-	err = s.deps.Store.Follow(following, after, func(ctx context.Context, events []eventstore.Recorded) error {
-		for _, rec := range events {
-			if res.Replayed == maxReplayed {
-				return errEnough
-			}
-			done, err := s.replay(ctx, w, rec)
-			if err != nil {
-				return err
-			}
-			if done {
-				res.Replayed++
-			}
-			res.LastSequence = rec.Sequence
-		}
-		return nil
-	}, stop, filters...)
-	if err != nil && !errors.Is(err, errEnough) {
-		return nil, s.answer(ctx, "replay events", err)
-	}
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
-	}
-	return res, nil
-}
-
-// replay delivers an event again, and reports whether it was not under way already.
-func (s server) replay(ctx context.Context, w webhook.State, rec eventstore.Recorded) (bool, error) {
-	if !rec.Readable() || !w.Selects(rec) {
-		return false, nil
-	}
-	var err error
-	if e, ok := s.queue.Find(w.Org, w.ID, delivery.ID(w.ID, rec.Sequence)); !ok {
-		err = s.enqueue(ctx, w, rec)
-	} else if e.GetShown().GetStatus() == delivery.Pending {
-		return false, nil
-	} else {
-		err = s.again(ctx, e)
-	}
-	if errors.Is(err, queue.ErrLost) {
-		return false, nil
-	}
-	return err == nil, err
 }

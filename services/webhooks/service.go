@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
 	webhooksv1 "github.com/slipway-paas/slipway/gen/slipway/webhooks/v1"
@@ -35,6 +36,8 @@ type Deps struct {
 	Seal      *seal.Sealer
 	Version   string
 	Log       *slog.Logger
+	// Metrics gets the service's figures; nil keeps none.
+	Metrics prometheus.Registerer
 	// Now is the clock, Jitter from 0 to 1; the machine's and random when nil.
 	Now    func() time.Time
 	Jitter func() float64
@@ -48,7 +51,9 @@ type Service struct {
 	queue    *queue.Queue
 	sender   *sender.Sender
 	webhooks *decider.Handler[webhook.State, webhook.Command]
-	caughtUp atomic.Int32 // of the directory and the queue
+	figures  *figures
+	trials   chan struct{} // one for each test of a webhook under way
+	caughtUp atomic.Int32  // of the directory and the queue
 }
 
 // New makes a service that does nothing until Run.
@@ -66,8 +71,13 @@ func New(c Config, d Deps) (*Service, error) {
 	if d.Jitter == nil {
 		d.Jitter = rand.Float64
 	}
+	deliveries := queue.New(d.JetStream)
+	f, err := newFigures(d.Metrics, deliveries, d.Now)
+	if err != nil {
+		return nil, err
+	}
 	return &Service{
-		deps: d, guard: g, known: newDirectory(), queue: queue.New(d.JetStream), sender: sender.New(g, d.Version),
+		deps: d, guard: g, known: newDirectory(), queue: deliveries, sender: sender.New(g, d.Version), figures: f, trials: make(chan struct{}, maxTrials),
 		webhooks: decider.NewHandler(d.Store, webhook.Decider(), decider.Options[webhook.State]{
 			Source: "webhooks", Now: func() time.Time { return d.Now().UTC() }, NewID: newID, CacheSize: 256,
 		}),

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 	"google.golang.org/protobuf/proto"
 
@@ -39,7 +40,9 @@ type world struct {
 	client webhooksv1.WebhookServiceClient
 	ahead  atomic.Int64 // how far the clock is ahead
 	config webhooks.Config
-	start  func() (stop func())
+	// figures are those of the service that was started last.
+	figures *prometheus.Registry
+	start   func() (stop func())
 }
 
 func begin(t *testing.T, c webhooks.Config) *world {
@@ -76,8 +79,9 @@ func begin(t *testing.T, c webhooks.Config) *world {
 		t.Fatal(err)
 	}
 	w.start = func() func() {
+		w.figures = prometheus.NewRegistry()
 		s, err := webhooks.New(w.config, webhooks.Deps{
-			Store: w.store, JetStream: w.js, Seal: sealer, Version: "1", Log: log, Jitter: func() float64 { return 0.5 },
+			Store: w.store, JetStream: w.js, Seal: sealer, Version: "1", Log: log, Metrics: w.figures, Jitter: func() float64 { return 0.5 },
 			Now: func() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) },
 		})
 		if err != nil {
@@ -147,9 +151,10 @@ func (w *world) happen(t *testing.T, org, id string, payload proto.Message) uint
 // endpoint notes what it is sent, and answers as it is told.
 type endpoint struct {
 	*httptest.Server
-	mu     sync.Mutex
-	got    []received
-	answer int
+	mu         sync.Mutex
+	got        []received
+	answer     int
+	retryAfter string
 }
 
 type received struct {
@@ -166,6 +171,9 @@ func listen(t *testing.T) *endpoint {
 		defer e.mu.Unlock()
 		e.got = append(e.got, received{r.Header, body})
 		w.Header().Set("Location", "http://127.0.0.1:1/")
+		if e.retryAfter != "" {
+			w.Header().Set("Retry-After", e.retryAfter)
+		}
 		w.WriteHeader(e.answer)
 	}))
 	t.Cleanup(e.Close)
@@ -176,6 +184,13 @@ func (e *endpoint) answers(code int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.answer = code
+}
+
+// busy answers with a status and a Retry-After.
+func (e *endpoint) busy(code int, retryAfter string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.answer, e.retryAfter = code, retryAfter
 }
 
 func (e *endpoint) received() []received {
@@ -369,7 +384,10 @@ func TestWebhooksAreTheirOrganizationsAdminsAlone(t *testing.T) {
 		_, enabling := w.client.EnableWebhook(ctx, &webhooksv1.EnableWebhookRequest{Id: id})
 		_, listing := w.client.ListWebhookDeliveries(ctx, &webhooksv1.ListWebhookDeliveriesRequest{Id: id})
 		_, replaying := w.client.ReplayWebhook(ctx, &webhooksv1.ReplayWebhookRequest{Id: id})
-		for i, err := range []error{deleting, rotating, enabling, listing, replaying} {
+		_, showing := w.client.GetWebhook(ctx, &webhooksv1.GetWebhookRequest{Id: id})
+		_, changing := w.client.UpdateWebhook(ctx, &webhooksv1.UpdateWebhookRequest{Id: id, Url: e.URL})
+		_, testing := w.client.TestWebhook(ctx, &webhooksv1.TestWebhookRequest{Id: id})
+		for i, err := range []error{deleting, rotating, enabling, listing, replaying, showing, changing, testing} {
 			if problem.From(err).Status != want {
 				t.Errorf("%v, call %d: %v, want %d", who, i, err, want)
 			}

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 	"sigs.k8s.io/yaml"
 
 	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
@@ -46,7 +47,7 @@ func Build(generated []byte, version string) ([]byte, error) {
 		"parameters": parameters(),
 		"responses":  object{"Problem": problemResponse(), "TooManyRequests": tooMany()},
 		"securitySchemes": object{
-			"bearer": object{"type": "http", "scheme": "bearer", "description": "An access token with the scope deploy:manage for /api/deploy; a login's token for /api/v1/auth, orgs and api-keys; what has the scope admin for /api/v1/admin."},
+			"bearer": object{"type": "http", "scheme": "bearer", "description": "An access token with the scope deploy:manage for /api/deploy; a login's token for /api/v1/auth, orgs and api-keys; that, or the scopes apps:write and events:read, for webhooks; what has the scope admin for /api/v1/admin."},
 			"key":    object{"type": "apiKey", "in": "header", "name": "x-api-key", "description": "An API key, with the scopes it was made with."},
 		},
 	}
@@ -62,6 +63,7 @@ func Build(generated []byte, version string) ([]byte, error) {
 			}
 		}
 	}
+	wholeNumbers(doc)
 	paths["/api/deploy/apps/{id}/events"] = object{"get": eventsOperation()}
 	paths["/api/v1/events"] = object{"get": orgEventsOperation()}
 	paths["/api/v1/health"] = object{"get": healthOperation()}
@@ -78,6 +80,28 @@ func Build(generated []byte, version string) ([]byte, error) {
 		return nil, fmt.Errorf("write the OpenAPI document: %w", err)
 	}
 	return out, nil
+}
+
+// wholeNumbers says of 64-bit fields what they are: the generator has them as protojson
+// writes them, in quotes.
+func wholeNumbers(doc object) {
+	components, _ := doc["components"].(object)
+	schemas, _ := components["schemas"].(object)
+	protoregistry.GlobalFiles.RangeFiles(func(f protoreflect.FileDescriptor) bool {
+		for i := range f.Messages().Len() {
+			m := f.Messages().Get(i)
+			schema, _ := schemas[string(m.Name())].(object)
+			properties, _ := schema["properties"].(object)
+			for j := range m.Fields().Len() {
+				field := m.Fields().Get(j)
+				property, ok := properties[string(field.Name())].(object)
+				if ok && property["type"] == "string" && (field.Kind() == protoreflect.Int64Kind || field.Kind() == protoreflect.Uint64Kind) {
+					property["type"], property["format"] = "integer", "int64"
+				}
+			}
+		}
+		return true
+	})
 }
 
 func ref(schema string) object { return object{"$ref": "#/components/schemas/" + schema} }

@@ -10,7 +10,6 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
-	"github.com/slipway-paas/slipway/libs/access"
 	"github.com/slipway-paas/slipway/libs/problem"
 	"github.com/slipway-paas/slipway/libs/subjects"
 )
@@ -81,10 +80,15 @@ func (g *Guard) Authorize(ctx context.Context, fullMethod string, shown Presente
 	if !takes || isKey != (principal.GetKind() == apiKey) {
 		return nil, problem.Unauthorized("This credential is not of a kind that is taken here. " + rule.wanted())
 	}
-	if scope != noScope && !access.Holds(principal.GetScopes(), scope) {
-		return nil, problem.Forbidden("The credential lacks the scope " + scope + ", or your role in the organization does not allow it; get one that has it.")
+	if !enough(principal.GetScopes(), scope) {
+		return nil, problem.Forbidden("The credential lacks the scope " + needed(scope) + ", or your role in the organization does not allow it; get one that has it.")
 	}
 	return principal, nil
+}
+
+// needed is what a rule needs, in words.
+func needed(scope string) string {
+	return strings.NewReplacer(" ", " and ", "|", ", or ").Replace(scope)
 }
 
 // wanted says what a method takes.

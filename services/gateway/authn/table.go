@@ -1,6 +1,9 @@
 package authn
 
 import (
+	"slices"
+	"strings"
+
 	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
 	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
@@ -18,8 +21,22 @@ const (
 )
 
 // rule says who may call a method: for each kind of credential that it takes, the scope
-// that one needs; none when that is empty. A rule that takes no kind is public.
+// that one needs; none when that is empty, either of those with | between, all of those
+// with a space between. A rule that takes no kind is public.
 type rule map[identityv1.CredentialKind]string
+
+// enough reports whether scopes are what is needed.
+func enough(scopes []string, need string) bool {
+	if need == noScope {
+		return true
+	}
+	for _, way := range strings.Split(need, "|") {
+		if !slices.ContainsFunc(strings.Fields(way), func(scope string) bool { return !access.Holds(scopes, scope) }) {
+			return true
+		}
+	}
+	return false
+}
 
 // noScope is for methods that look at nothing but who calls.
 const noScope = ""
@@ -41,6 +58,9 @@ var (
 	bearer = rule{session: noScope, accessToken: noScope}
 	// manage is for people, and the first operator's token.
 	manage = rule{session: noScope, accessToken: access.Admin}
+	// connect is manage, and for what people let set things up and read events: it sets
+	// up where events go.
+	connect = rule{session: noScope, accessToken: access.AppsWrite + " " + access.EventsRead + "|" + access.Admin}
 )
 
 // rules has every gRPC method of the public API. A method that is not here is refused.
@@ -99,13 +119,16 @@ var rules = map[string]rule{
 	identityv1.ApiKeyService_ListApiKeys_FullMethodName:  manage,
 	identityv1.ApiKeyService_RevokeApiKey_FullMethodName: manage,
 
-	webhooksv1.WebhookService_CreateWebhook_FullMethodName:         manage,
-	webhooksv1.WebhookService_ListWebhooks_FullMethodName:          manage,
-	webhooksv1.WebhookService_DeleteWebhook_FullMethodName:         manage,
-	webhooksv1.WebhookService_RotateWebhookSecret_FullMethodName:   manage,
-	webhooksv1.WebhookService_EnableWebhook_FullMethodName:         manage,
-	webhooksv1.WebhookService_ListWebhookDeliveries_FullMethodName: manage,
-	webhooksv1.WebhookService_ReplayWebhook_FullMethodName:         manage,
+	webhooksv1.WebhookService_CreateWebhook_FullMethodName:         connect,
+	webhooksv1.WebhookService_ListWebhooks_FullMethodName:          connect,
+	webhooksv1.WebhookService_GetWebhook_FullMethodName:            connect,
+	webhooksv1.WebhookService_UpdateWebhook_FullMethodName:         connect,
+	webhooksv1.WebhookService_TestWebhook_FullMethodName:           connect,
+	webhooksv1.WebhookService_DeleteWebhook_FullMethodName:         connect,
+	webhooksv1.WebhookService_RotateWebhookSecret_FullMethodName:   connect,
+	webhooksv1.WebhookService_EnableWebhook_FullMethodName:         connect,
+	webhooksv1.WebhookService_ListWebhookDeliveries_FullMethodName: connect,
+	webhooksv1.WebhookService_ReplayWebhook_FullMethodName:         connect,
 
 	oauthv1.OAuthAppService_RegisterApp_FullMethodName:     manage,
 	oauthv1.OAuthAppService_GetApp_FullMethodName:          manage,

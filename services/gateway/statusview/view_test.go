@@ -42,7 +42,7 @@ func follow(t *testing.T, store eventstore.Store) *statusview.View {
 			t.Errorf("the view did not stop cleanly: %v", err)
 		}
 	})
-	for deadline := time.Now().Add(5 * time.Second); view.Ready() != nil; {
+	for deadline := time.Now().Add(time.Minute); view.Ready() != nil; {
 		if time.Now().After(deadline) {
 			t.Fatal("the view was never ready")
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 // Marshaler is the package as grpc-gateway takes it.
@@ -21,8 +22,7 @@ var output = protojson.MarshalOptions{UseProtoNames: true, EmitUnpopulated: true
 // ContentType implements runtime.Marshaler.
 func (Marshaler) ContentType(any) string { return "application/json" }
 
-// Marshal writes a message as compact JSON. The API's messages hold no 64-bit
-// integers, which protojson would put in quotes; a test sees to that.
+// Marshal writes a message as compact JSON, where every number is one.
 func (Marshaler) Marshal(v any) ([]byte, error) {
 	m, ok := v.(proto.Message)
 	if !ok {
@@ -31,6 +31,11 @@ func (Marshaler) Marshal(v any) ([]byte, error) {
 	loose, err := output.Marshal(m)
 	if err != nil {
 		return nil, fmt.Errorf("write %T as JSON: %w", v, err)
+	}
+	if d := m.ProtoReflect().Descriptor(); hasQuoted(d, map[protoreflect.FullName]bool{}) {
+		if loose, err = unquote(loose, d); err != nil {
+			return nil, err
+		}
 	}
 	// protojson varies its spaces on purpose; one shape is friendlier.
 	var compact bytes.Buffer

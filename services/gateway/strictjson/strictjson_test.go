@@ -7,11 +7,13 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
+	"google.golang.org/protobuf/types/known/timestamppb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
+	webhooksv1 "github.com/slipway-paas/slipway/gen/slipway/webhooks/v1"
 	"github.com/slipway-paas/slipway/services/gateway/strictjson"
 )
 
@@ -110,29 +112,35 @@ func TestEveryFieldIsWrittenAndAbsentOnesAreNull(t *testing.T) {
 	}
 }
 
-// protojson writes 64-bit integers as strings, which the seeds do not.
-func TestNoAnswerHolds64BitIntegers(t *testing.T) {
+func TestASequenceIsReadAsANumber(t *testing.T) {
 	t.Parallel()
-	methods := deployv1.File_slipway_deploy_v1_deploy_proto.Services().ByName("DeployService").Methods()
-	var walk func(protoreflect.MessageDescriptor)
-	walk = func(m protoreflect.MessageDescriptor) {
-		if m.ParentFile().Package() == "google.protobuf" {
-			return
-		}
-		for i := range m.Fields().Len() {
-			f := m.Fields().Get(i)
-			switch f.Kind() {
-			case protoreflect.Int64Kind, protoreflect.Uint64Kind, protoreflect.Sint64Kind, protoreflect.Fixed64Kind, protoreflect.Sfixed64Kind:
-				t.Errorf("%s is a 64-bit integer", f.FullName())
-			case protoreflect.MessageKind:
-				walk(f.Message())
-			}
+	for body, want := range map[string]uint64{`{"after_sequence":0}`: 0, `{"after_sequence":41}`: 41, `{"after_sequence":18446744073709551615}`: math.MaxUint64} {
+		in := &webhooksv1.ReplayWebhookRequest{}
+		if err := strictjson.Unmarshal([]byte(body), in); err != nil || in.GetAfterSequence() != want {
+			t.Errorf("%s is read as %d, %v", body, in.GetAfterSequence(), err)
 		}
 	}
-	for i := range methods.Len() {
-		// Streams are not served as JSON by grpc-gateway.
-		if m := methods.Get(i); !m.IsStreamingServer() {
-			walk(m.Output())
+	for _, bad := range []string{`-1`, `"41"`, `1.5`, `1e3`, `18446744073709551616`, `true`, `[]`, `{}`} {
+		if err := strictjson.Unmarshal([]byte(`{"after_sequence":`+bad+`}`), &webhooksv1.ReplayWebhookRequest{}); err == nil {
+			t.Errorf("%s is taken", bad)
+		}
+	}
+}
+
+// protojson writes 64-bit integers as strings, which the seeds do not.
+func TestEveryNumberIsWrittenAsOne(t *testing.T) {
+	t.Parallel()
+	for want, m := range map[string]proto.Message{
+		`{"replayed":2,"last_sequence":18446744073709551615}`: &webhooksv1.ReplayWebhookResponse{Replayed: 2, LastSequence: math.MaxUint64},
+		`{"deliveries":[{"id":"\"12\"","event_type":"","event_sequence":41,"status":"","attempts":0,"last_status":0,"last_error":"","created_at":"1970-01-01T00:00:07Z","last_attempt_at":null,"next_attempt_at":null},` +
+			`{"id":"34","event_type":"","event_sequence":0,"status":"","attempts":0,"last_status":0,"last_error":"","created_at":null,"last_attempt_at":null,"next_attempt_at":null}]}`: &webhooksv1.ListWebhookDeliveriesResponse{
+			Deliveries: []*webhooksv1.WebhookDelivery{{Id: `"12"`, EventSequence: 41, CreatedAt: &timestamppb.Timestamp{Seconds: 7}}, {Id: "34"}},
+		},
+		`{"deliveries":[]}`: &webhooksv1.ListWebhookDeliveriesResponse{},
+		`{"shown":null,"webhook_id":"5","org_id":"","body":"","first_attempt_at":null,"due_at":null}`: &webhooksv1.Delivery{WebhookId: "5"},
+	} {
+		if out, err := (strictjson.Marshaler{}).Marshal(m); err != nil || strings.TrimSpace(string(out)) != want {
+			t.Errorf("%T is written as\n%s\nwant\n%s\n%v", m, out, want, err)
 		}
 	}
 }

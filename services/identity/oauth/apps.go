@@ -5,11 +5,10 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/google/uuid"
-
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	"github.com/slipway-paas/slipway/libs/access"
 	"github.com/slipway-paas/slipway/libs/problem"
+	"github.com/slipway-paas/slipway/libs/rpc"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/identity/oauthapp"
 	"github.com/slipway-paas/slipway/services/identity/scope"
@@ -21,17 +20,24 @@ func (s *Server) RegisterApp(ctx context.Context, req *identityv1.RegisterAppReq
 	if err := checkPrincipal(p); err != nil {
 		return nil, err
 	}
-	id := uuid.Must(uuid.NewV7()).String()
+	id := rpc.NewID(ctx, subjects.OAuthApp)
 	c := oauthapp.Register{
 		ClientID: id, OrgID: p.GetOrgId(), OperatorID: p.GetOperatorId(), Name: req.GetName(),
 		RedirectURIs: req.GetRedirectUris(), Scopes: req.GetScopes(), Grantable: s.deps.People.Grantable(p),
 	}
 	var secret string
 	if req.GetConfidential() {
-		text, hash := newSecret(prefixSecret)
+		raw, err := s.deps.Random(ctx, "oauth-app", p.GetOrgId()+" "+p.GetOperatorId())
+		if err != nil {
+			return nil, s.failed(ctx, "make the secret of an app", err)
+		}
+		text, hash := secretOf(prefixSecret, raw)
 		secret, c.SecretSHA256 = text, hash[:]
 	}
-	done, err := s.apps.Handle(ctx, command[oauthapp.Command](ctx, subjects.Of(p.GetOrgId(), subjects.OAuthApp, id), p.GetOperatorId(), c))
+	register := command[oauthapp.Command](ctx, subjects.Of(p.GetOrgId(), subjects.OAuthApp, id), p.GetOperatorId(), c)
+	register.ID = rpc.CommandID(ctx)
+	register.Again = register.ID != ""
+	done, err := s.apps.Handle(ctx, register)
 	if err != nil {
 		return nil, s.failed(ctx, "register an app", err)
 	}
@@ -74,7 +80,11 @@ func (s *Server) ListApps(_ context.Context, req *identityv1.ListAppsRequest) (*
 
 // RotateAppSecret implements identityv1.OAuthServiceServer.
 func (s *Server) RotateAppSecret(ctx context.Context, req *identityv1.RotateAppSecretRequest) (*identityv1.RotateAppSecretResponse, error) {
-	secret, hash := newSecret(prefixSecret)
+	raw, err := s.deps.Random(ctx, "oauth-app-rotated", req.GetClientId())
+	if err != nil {
+		return nil, s.failed(ctx, "make the secret of an app", err)
+	}
+	secret, hash := secretOf(prefixSecret, raw)
 	app, err := s.changeApp(ctx, req.GetPrincipal(), req.GetClientId(), "rotate an app's secret", oauthapp.RotateSecret{SecretSHA256: hash[:]})
 	if err != nil {
 		return nil, err
@@ -101,7 +111,10 @@ func (s *Server) changeApp(ctx context.Context, p *identityv1.Principal, clientI
 	if app.OperatorID != p.GetOperatorId() && !access.AtLeast(p.GetRole(), access.RoleAdmin) {
 		return oauthapp.State{}, problem.Forbidden("Only who registered an app, and the organization's admins and owners, may change it.")
 	}
-	done, err := s.apps.Handle(ctx, command(ctx, subjects.Of(app.OrgID, subjects.OAuthApp, app.ClientID), p.GetOperatorId(), c))
+	change := command(ctx, subjects.Of(app.OrgID, subjects.OAuthApp, app.ClientID), p.GetOperatorId(), c)
+	change.ID = rpc.CommandID(ctx)
+	change.Again = change.ID != ""
+	done, err := s.apps.Handle(ctx, change)
 	if err != nil {
 		return oauthapp.State{}, s.failed(ctx, doing, err)
 	}

@@ -54,6 +54,8 @@ type Deps struct {
 	Ready  func() error
 	Wait   func(ctx context.Context, sequence uint64) error
 	People People
+	// Random are bits for a secret, the same when a call is made again.
+	Random func(ctx context.Context, use, owner string) ([32]byte, error)
 	Now    func() time.Time
 	Log    *slog.Logger
 }

@@ -25,10 +25,14 @@ const maxSecret = 512
 
 // newSecret makes 256 random bits.
 func newSecret(prefix string) (text string, hash grant.Hash) {
-	raw := make([]byte, 32)
+	var raw [32]byte
 	// crypto/rand.Read never fails: it ends the program when the system has no randomness.
-	_, _ = rand.Read(raw)
-	text = prefix + base64.RawURLEncoding.EncodeToString(raw)
+	_, _ = rand.Read(raw[:])
+	return secretOf(prefix, raw)
+}
+
+func secretOf(prefix string, raw [32]byte) (text string, hash grant.Hash) {
+	text = prefix + base64.RawURLEncoding.EncodeToString(raw[:])
 	return text, sha256.Sum256([]byte(text))
 }
 

@@ -37,8 +37,9 @@ func ID(webhook string, sequence uint64) string {
 }
 
 // Wait is how long to wait after so many failed attempts, 1 for the first; jitter is
-// from 0 to 1. ok is false when the delivery is to be given up.
-func Wait(attempts int, jitter float64) (wait time.Duration, ok bool) {
+// from 0 to 1. It is not shorter than the endpoint asks, unless that is unreasonable.
+// ok is false when the delivery is to be given up.
+func Wait(attempts int, jitter float64, asked time.Duration) (wait time.Duration, ok bool) {
 	if attempts < 1 || attempts >= MaxAttempts {
 		return 0, false
 	}
@@ -46,7 +47,8 @@ func Wait(attempts int, jitter float64) (wait time.Duration, ok bool) {
 	for range attempts - 1 {
 		wait = min(wait*growth, maxWait)
 	}
-	return time.Duration(float64(wait) * (1 - spread + 2*spread*jitter)), true
+	wait = time.Duration(float64(wait) * (1 - spread + 2*spread*jitter))
+	return max(wait, min(asked, maxWait)), true
 }
 
 // Accepted reports whether an answer means that the event was taken.

@@ -12,7 +12,7 @@ func TestWaitsGrowAndEndAfterSomeHours(t *testing.T) {
 	var total, before time.Duration
 	attempts := 1
 	for ; ; attempts++ {
-		wait, again := delivery.Wait(attempts, 0.5)
+		wait, again := delivery.Wait(attempts, 0.5, 0)
 		if !again {
 			break
 		}
@@ -24,13 +24,25 @@ func TestWaitsGrowAndEndAfterSomeHours(t *testing.T) {
 	if attempts != delivery.MaxAttempts || total < 6*time.Hour || total > 24*time.Hour {
 		t.Errorf("given up after %d attempts and %s", attempts, total)
 	}
-	least, _ := delivery.Wait(1, 0)
-	most, _ := delivery.Wait(1, 1)
+	least, _ := delivery.Wait(1, 0, 0)
+	most, _ := delivery.Wait(1, 1, 0)
 	if least != 4*time.Second || most != 6*time.Second {
 		t.Errorf("the first wait is between %s and %s", least, most)
 	}
-	if _, again := delivery.Wait(0, 0); again {
+	if _, again := delivery.Wait(0, 0, 0); again {
 		t.Error("no attempt is tried again")
+	}
+}
+
+func TestAnEndpointMayAskForMoreTimeWithinReason(t *testing.T) {
+	t.Parallel()
+	for asked, want := range map[time.Duration]time.Duration{0: 5 * time.Second, time.Second: 5 * time.Second, time.Hour: time.Hour, 24 * time.Hour: 6 * time.Hour} {
+		if wait, again := delivery.Wait(1, 0.5, asked); wait != want || !again {
+			t.Errorf("asked for %s it waits %s", asked, wait)
+		}
+	}
+	if _, again := delivery.Wait(delivery.MaxAttempts, 0.5, time.Second); again {
+		t.Error("it asks for ever")
 	}
 }
 

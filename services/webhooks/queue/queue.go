@@ -212,6 +212,19 @@ func (q *Queue) Due(now time.Time) (due []Entry, next time.Time) {
 	return due, next
 }
 
+// Waiting is how many deliveries are pending, and when the oldest of them was made.
+func (q *Queue) Waiting() (count int, since time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for s := range q.pending {
+		if made := q.entries[s].GetShown().GetCreatedAt().AsTime(); count == 0 || made.Before(since) {
+			since = made
+		}
+		count++
+	}
+	return count, since
+}
+
 // Sweep forgets what the stream no longer has.
 func (q *Queue) Sweep(now time.Time) {
 	q.mu.Lock()

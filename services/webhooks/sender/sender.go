@@ -57,23 +57,33 @@ func New(g guard.Guard, version string) *Sender {
 	return &Sender{client: g.Client(timeout), agent: "Slipway-Webhooks/" + version}
 }
 
-// Send makes one attempt and returns the answer's status, 0 when there was none; why
-// says in words, without what the endpoint said, why there was none. An error is ours.
-func (s *Sender) Send(ctx context.Context, m Message, now time.Time) (status int, why string, err error) {
+// Answer is how an endpoint took a message.
+type Answer struct {
+	// Status is HTTP's; 0 when there was no answer.
+	Status int
+	// Why says in words, without what the endpoint said, why the message was not taken.
+	Why string
+	// RetryAfter is how long a busy endpoint asks to be left alone (RFC 9110, section
+	// 10.2.3, with 429 or 503); 0 when it does not ask.
+	RetryAfter time.Duration
+}
+
+// Send makes one attempt. An error is ours.
+func (s *Sender) Send(ctx context.Context, m Message, now time.Time) (Answer, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, m.URL, bytes.NewReader(m.Body))
 	if err != nil {
-		return 0, "The URL is not usable.", nil
+		return Answer{Why: "The URL is not usable."}, nil
 	}
 	var signatures []string
 	for _, secret := range m.Secrets {
 		signer, err := standardwebhooks.NewWebhook(secret)
 		if err != nil {
 			// The error may hold the secret.
-			return 0, "", errors.New("a webhook's secret cannot be read")
+			return Answer{}, errors.New("a webhook's secret cannot be read")
 		}
 		signature, err := signer.Sign(m.ID, now, m.Body)
 		if err != nil {
-			return 0, "", fmt.Errorf("sign %s: %w", m.ID, err)
+			return Answer{}, fmt.Errorf("sign %s: %w", m.ID, err)
 		}
 		signatures = append(signatures, signature)
 	}
@@ -84,20 +94,35 @@ func (s *Sender) Send(ctx context.Context, m Message, now time.Time) (status int
 	req.Header.Set(standardwebhooks.HeaderWebhookSignature, strings.Join(signatures, " "))
 	res, err := s.client.Do(req)
 	if err != nil {
-		return 0, because(err), nil
+		return Answer{Why: because(err)}, nil
 	}
 	defer res.Body.Close()
 	// What it says is nobody's business; what does not come in time is no answer.
 	if _, err := io.Copy(io.Discard, io.LimitReader(res.Body, maxAnswer)); err != nil {
-		return 0, because(err), nil
+		return Answer{Why: because(err)}, nil
 	}
-	if res.StatusCode >= 300 && res.StatusCode < 400 {
-		return res.StatusCode, "It answered with a redirect, which is not followed; give the URL that it leads to.", nil
+	answer := Answer{Status: res.StatusCode}
+	switch {
+	case res.StatusCode >= 300 && res.StatusCode < 400:
+		answer.Why = "It answered with a redirect, which is not followed; give the URL that it leads to."
+	case res.StatusCode == http.StatusTooManyRequests, res.StatusCode == http.StatusServiceUnavailable:
+		answer.RetryAfter = retryAfter(res.Header.Get("Retry-After"), now)
+		fallthrough
+	case res.StatusCode >= 300:
+		answer.Why = fmt.Sprintf("It answered %d.", res.StatusCode)
 	}
-	if res.StatusCode >= 300 {
-		return res.StatusCode, fmt.Sprintf("It answered %d.", res.StatusCode), nil
+	return answer, nil
+}
+
+// retryAfter reads seconds or a date; what is neither, or past, asks for nothing.
+func retryAfter(value string, now time.Time) time.Duration {
+	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
+		return time.Duration(seconds) * time.Second
 	}
-	return res.StatusCode, "", nil
+	if date, err := http.ParseTime(value); err == nil {
+		return max(0, date.Sub(now))
+	}
+	return 0
 }
 
 // because says why there was no answer, and nothing of what is inside our network.

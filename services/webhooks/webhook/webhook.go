@@ -3,6 +3,7 @@
 package webhook
 
 import (
+	"bytes"
 	"errors"
 	"slices"
 	"time"
@@ -32,6 +33,9 @@ var (
 	ErrExists = errors.New("the webhook exists already")
 	// ErrUnknown is returned for a webhook that does not exist, or no longer.
 	ErrUnknown = errors.New("there is no such webhook")
+	// ErrChanged is returned for a command that was made from an older target: it would
+	// undo what somebody else did.
+	ErrChanged = errors.New("the webhook has changed meanwhile")
 	// ErrMalformed is returned for a command that lacks something.
 	ErrMalformed = errors.New("the command lacks an id, an organization or a target")
 )
@@ -79,8 +83,15 @@ type (
 		Types, Aggregates        []string
 		Target                   []byte
 	}
-	// Rotate replaces the target by one with another secret.
-	Rotate struct{ Target []byte }
+	// Update replaces where it leads and what it is told of; Was is the target that
+	// Target was made from.
+	Update struct {
+		By, Description   string
+		Types, Aggregates []string
+		Target, Was       []byte
+	}
+	// Rotate replaces the target by one with another secret; Was is as in Update.
+	Rotate struct{ Target, Was []byte }
 	// Disable ends deliveries; FailingSince is zero for Gone. It is for the webhook as it
 	// was with that Since: one that was enabled meanwhile has another chance.
 	Disable struct {
@@ -95,6 +106,7 @@ type (
 )
 
 func (Create) command()  {}
+func (Update) command()  {}
 func (Rotate) command()  {}
 func (Disable) command() {}
 func (Enable) command()  {}
@@ -123,9 +135,16 @@ func Decide(s State, c Command, now time.Time) (proto.Message, error) {
 		return nil, ErrUnknown
 	}
 	switch c := c.(type) {
+	case Update:
+		if err := s.replaceable(c.Target, c.Was); err != nil {
+			return nil, err
+		}
+		return &webhooksv1.WebhookUpdated{
+			UpdatedBy: c.By, Description: c.Description, Types: slices.Clone(c.Types), Aggregates: slices.Clone(c.Aggregates), Target: slices.Clone(c.Target),
+		}, nil
 	case Rotate:
-		if len(c.Target) == 0 {
-			return nil, ErrMalformed
+		if err := s.replaceable(c.Target, c.Was); err != nil {
+			return nil, err
 		}
 		return &webhooksv1.WebhookSecretRotated{Target: slices.Clone(c.Target), PreviousUntil: timestamppb.New(now.Add(PreviousSigns))}, nil
 	case Disable:
@@ -148,6 +167,16 @@ func Decide(s State, c Command, now time.Time) (proto.Message, error) {
 	return nil, ErrMalformed
 }
 
+func (s State) replaceable(target, was []byte) error {
+	switch {
+	case len(target) == 0:
+		return ErrMalformed
+	case !bytes.Equal(s.Target, was):
+		return ErrChanged
+	}
+	return nil
+}
+
 // Evolve folds one event in.
 func Evolve(s State, rec eventstore.Recorded) State {
 	if created, ok := rec.Payload.(*webhooksv1.WebhookCreated); ok {
@@ -164,6 +193,9 @@ func Evolve(s State, rec eventstore.Recorded) State {
 		return s
 	}
 	switch e := rec.Payload.(type) {
+	case *webhooksv1.WebhookUpdated:
+		s.Description, s.Target = e.GetDescription(), slices.Clone(e.GetTarget())
+		s.Types, s.Aggregates = slices.Clone(e.GetTypes()), slices.Clone(e.GetAggregates())
 	case *webhooksv1.WebhookSecretRotated:
 		s.Target = slices.Clone(e.GetTarget())
 		s.PreviousUntil = e.GetPreviousUntil().AsTime()

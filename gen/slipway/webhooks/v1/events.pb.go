@@ -119,6 +119,85 @@ func (x *WebhookCreated) GetTarget() []byte {
 	return nil
 }
 
+// WebhookUpdated replaces where the webhook leads and what it is told of.
+type WebhookUpdated struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	UpdatedBy   string                 `protobuf:"bytes,1,opt,name=updated_by,json=updatedBy,proto3" json:"updated_by,omitempty"`
+	Description string                 `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
+	// types and aggregates are as in WebhookCreated.
+	Types      []string `protobuf:"bytes,3,rep,name=types,proto3" json:"types,omitempty"`
+	Aggregates []string `protobuf:"bytes,4,rep,name=aggregates,proto3" json:"aggregates,omitempty"`
+	// target is as in WebhookSecretRotated.
+	Target        []byte `protobuf:"bytes,5,opt,name=target,proto3" json:"target,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WebhookUpdated) Reset() {
+	*x = WebhookUpdated{}
+	mi := &file_slipway_webhooks_v1_events_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WebhookUpdated) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WebhookUpdated) ProtoMessage() {}
+
+func (x *WebhookUpdated) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_webhooks_v1_events_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WebhookUpdated.ProtoReflect.Descriptor instead.
+func (*WebhookUpdated) Descriptor() ([]byte, []int) {
+	return file_slipway_webhooks_v1_events_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *WebhookUpdated) GetUpdatedBy() string {
+	if x != nil {
+		return x.UpdatedBy
+	}
+	return ""
+}
+
+func (x *WebhookUpdated) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *WebhookUpdated) GetTypes() []string {
+	if x != nil {
+		return x.Types
+	}
+	return nil
+}
+
+func (x *WebhookUpdated) GetAggregates() []string {
+	if x != nil {
+		return x.Aggregates
+	}
+	return nil
+}
+
+func (x *WebhookUpdated) GetTarget() []byte {
+	if x != nil {
+		return x.Target
+	}
+	return nil
+}
+
 // WebhookSecretRotated gives the webhook another secret.
 type WebhookSecretRotated struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -132,7 +211,7 @@ type WebhookSecretRotated struct {
 
 func (x *WebhookSecretRotated) Reset() {
 	*x = WebhookSecretRotated{}
-	mi := &file_slipway_webhooks_v1_events_proto_msgTypes[1]
+	mi := &file_slipway_webhooks_v1_events_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -144,7 +223,7 @@ func (x *WebhookSecretRotated) String() string {
 func (*WebhookSecretRotated) ProtoMessage() {}
 
 func (x *WebhookSecretRotated) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_webhooks_v1_events_proto_msgTypes[1]
+	mi := &file_slipway_webhooks_v1_events_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -157,7 +236,7 @@ func (x *WebhookSecretRotated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookSecretRotated.ProtoReflect.Descriptor instead.
 func (*WebhookSecretRotated) Descriptor() ([]byte, []int) {
-	return file_slipway_webhooks_v1_events_proto_rawDescGZIP(), []int{1}
+	return file_slipway_webhooks_v1_events_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *WebhookSecretRotated) GetTarget() []byte {
@@ -187,7 +266,7 @@ type WebhookDisabled struct {
 
 func (x *WebhookDisabled) Reset() {
 	*x = WebhookDisabled{}
-	mi := &file_slipway_webhooks_v1_events_proto_msgTypes[2]
+	mi := &file_slipway_webhooks_v1_events_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -199,7 +278,7 @@ func (x *WebhookDisabled) String() string {
 func (*WebhookDisabled) ProtoMessage() {}
 
 func (x *WebhookDisabled) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_webhooks_v1_events_proto_msgTypes[2]
+	mi := &file_slipway_webhooks_v1_events_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -212,7 +291,7 @@ func (x *WebhookDisabled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookDisabled.ProtoReflect.Descriptor instead.
 func (*WebhookDisabled) Descriptor() ([]byte, []int) {
-	return file_slipway_webhooks_v1_events_proto_rawDescGZIP(), []int{2}
+	return file_slipway_webhooks_v1_events_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *WebhookDisabled) GetReason() string {
@@ -239,7 +318,7 @@ type WebhookEnabled struct {
 
 func (x *WebhookEnabled) Reset() {
 	*x = WebhookEnabled{}
-	mi := &file_slipway_webhooks_v1_events_proto_msgTypes[3]
+	mi := &file_slipway_webhooks_v1_events_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -251,7 +330,7 @@ func (x *WebhookEnabled) String() string {
 func (*WebhookEnabled) ProtoMessage() {}
 
 func (x *WebhookEnabled) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_webhooks_v1_events_proto_msgTypes[3]
+	mi := &file_slipway_webhooks_v1_events_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -264,7 +343,7 @@ func (x *WebhookEnabled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookEnabled.ProtoReflect.Descriptor instead.
 func (*WebhookEnabled) Descriptor() ([]byte, []int) {
-	return file_slipway_webhooks_v1_events_proto_rawDescGZIP(), []int{3}
+	return file_slipway_webhooks_v1_events_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *WebhookEnabled) GetEnabledBy() string {
@@ -284,7 +363,7 @@ type WebhookDeleted struct {
 
 func (x *WebhookDeleted) Reset() {
 	*x = WebhookDeleted{}
-	mi := &file_slipway_webhooks_v1_events_proto_msgTypes[4]
+	mi := &file_slipway_webhooks_v1_events_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -296,7 +375,7 @@ func (x *WebhookDeleted) String() string {
 func (*WebhookDeleted) ProtoMessage() {}
 
 func (x *WebhookDeleted) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_webhooks_v1_events_proto_msgTypes[4]
+	mi := &file_slipway_webhooks_v1_events_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -309,7 +388,7 @@ func (x *WebhookDeleted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookDeleted.ProtoReflect.Descriptor instead.
 func (*WebhookDeleted) Descriptor() ([]byte, []int) {
-	return file_slipway_webhooks_v1_events_proto_rawDescGZIP(), []int{4}
+	return file_slipway_webhooks_v1_events_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *WebhookDeleted) GetDeletedBy() string {
@@ -335,7 +414,16 @@ const file_slipway_webhooks_v1_events_proto_rawDesc = "" +
 	"\n" +
 	"aggregates\x18\x06 \x03(\tR\n" +
 	"aggregates\x12\x16\n" +
-	"\x06target\x18\a \x01(\fR\x06target\"q\n" +
+	"\x06target\x18\a \x01(\fR\x06target\"\x9f\x01\n" +
+	"\x0eWebhookUpdated\x12\x1d\n" +
+	"\n" +
+	"updated_by\x18\x01 \x01(\tR\tupdatedBy\x12 \n" +
+	"\vdescription\x18\x02 \x01(\tR\vdescription\x12\x14\n" +
+	"\x05types\x18\x03 \x03(\tR\x05types\x12\x1e\n" +
+	"\n" +
+	"aggregates\x18\x04 \x03(\tR\n" +
+	"aggregates\x12\x16\n" +
+	"\x06target\x18\x05 \x01(\fR\x06target\"q\n" +
 	"\x14WebhookSecretRotated\x12\x16\n" +
 	"\x06target\x18\x01 \x01(\fR\x06target\x12A\n" +
 	"\x0eprevious_until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\rpreviousUntil\"j\n" +
@@ -361,18 +449,19 @@ func file_slipway_webhooks_v1_events_proto_rawDescGZIP() []byte {
 	return file_slipway_webhooks_v1_events_proto_rawDescData
 }
 
-var file_slipway_webhooks_v1_events_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_slipway_webhooks_v1_events_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_slipway_webhooks_v1_events_proto_goTypes = []any{
 	(*WebhookCreated)(nil),        // 0: slipway.webhooks.v1.WebhookCreated
-	(*WebhookSecretRotated)(nil),  // 1: slipway.webhooks.v1.WebhookSecretRotated
-	(*WebhookDisabled)(nil),       // 2: slipway.webhooks.v1.WebhookDisabled
-	(*WebhookEnabled)(nil),        // 3: slipway.webhooks.v1.WebhookEnabled
-	(*WebhookDeleted)(nil),        // 4: slipway.webhooks.v1.WebhookDeleted
-	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
+	(*WebhookUpdated)(nil),        // 1: slipway.webhooks.v1.WebhookUpdated
+	(*WebhookSecretRotated)(nil),  // 2: slipway.webhooks.v1.WebhookSecretRotated
+	(*WebhookDisabled)(nil),       // 3: slipway.webhooks.v1.WebhookDisabled
+	(*WebhookEnabled)(nil),        // 4: slipway.webhooks.v1.WebhookEnabled
+	(*WebhookDeleted)(nil),        // 5: slipway.webhooks.v1.WebhookDeleted
+	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
 }
 var file_slipway_webhooks_v1_events_proto_depIdxs = []int32{
-	5, // 0: slipway.webhooks.v1.WebhookSecretRotated.previous_until:type_name -> google.protobuf.Timestamp
-	5, // 1: slipway.webhooks.v1.WebhookDisabled.failing_since:type_name -> google.protobuf.Timestamp
+	6, // 0: slipway.webhooks.v1.WebhookSecretRotated.previous_until:type_name -> google.protobuf.Timestamp
+	6, // 1: slipway.webhooks.v1.WebhookDisabled.failing_since:type_name -> google.protobuf.Timestamp
 	2, // [2:2] is the sub-list for method output_type
 	2, // [2:2] is the sub-list for method input_type
 	2, // [2:2] is the sub-list for extension type_name
@@ -391,7 +480,7 @@ func file_slipway_webhooks_v1_events_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_slipway_webhooks_v1_events_proto_rawDesc), len(file_slipway_webhooks_v1_events_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -336,6 +336,331 @@ func (x *ListWebhooksResponse) GetWebhooks() []*Webhook {
 	return nil
 }
 
+type GetWebhookRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetWebhookRequest) Reset() {
+	*x = GetWebhookRequest{}
+	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetWebhookRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetWebhookRequest) ProtoMessage() {}
+
+func (x *GetWebhookRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetWebhookRequest.ProtoReflect.Descriptor instead.
+func (*GetWebhookRequest) Descriptor() ([]byte, []int) {
+	return file_slipway_webhooks_v1_webhooks_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *GetWebhookRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type GetWebhookResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Webhook       *Webhook               `protobuf:"bytes,1,opt,name=webhook,proto3" json:"webhook,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetWebhookResponse) Reset() {
+	*x = GetWebhookResponse{}
+	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetWebhookResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetWebhookResponse) ProtoMessage() {}
+
+func (x *GetWebhookResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetWebhookResponse.ProtoReflect.Descriptor instead.
+func (*GetWebhookResponse) Descriptor() ([]byte, []int) {
+	return file_slipway_webhooks_v1_webhooks_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *GetWebhookResponse) GetWebhook() *Webhook {
+	if x != nil {
+		return x.Webhook
+	}
+	return nil
+}
+
+type UpdateWebhookRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// url and the rest are as in CreateWebhookRequest; what is left out is emptied.
+	Url           string   `protobuf:"bytes,2,opt,name=url,proto3" json:"url,omitempty"`
+	Description   string   `protobuf:"bytes,3,opt,name=description,proto3" json:"description,omitempty"`
+	Types         []string `protobuf:"bytes,4,rep,name=types,proto3" json:"types,omitempty"`
+	Aggregates    []string `protobuf:"bytes,5,rep,name=aggregates,proto3" json:"aggregates,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateWebhookRequest) Reset() {
+	*x = UpdateWebhookRequest{}
+	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateWebhookRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateWebhookRequest) ProtoMessage() {}
+
+func (x *UpdateWebhookRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateWebhookRequest.ProtoReflect.Descriptor instead.
+func (*UpdateWebhookRequest) Descriptor() ([]byte, []int) {
+	return file_slipway_webhooks_v1_webhooks_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *UpdateWebhookRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *UpdateWebhookRequest) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *UpdateWebhookRequest) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *UpdateWebhookRequest) GetTypes() []string {
+	if x != nil {
+		return x.Types
+	}
+	return nil
+}
+
+func (x *UpdateWebhookRequest) GetAggregates() []string {
+	if x != nil {
+		return x.Aggregates
+	}
+	return nil
+}
+
+type UpdateWebhookResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Webhook       *Webhook               `protobuf:"bytes,1,opt,name=webhook,proto3" json:"webhook,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateWebhookResponse) Reset() {
+	*x = UpdateWebhookResponse{}
+	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateWebhookResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateWebhookResponse) ProtoMessage() {}
+
+func (x *UpdateWebhookResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateWebhookResponse.ProtoReflect.Descriptor instead.
+func (*UpdateWebhookResponse) Descriptor() ([]byte, []int) {
+	return file_slipway_webhooks_v1_webhooks_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *UpdateWebhookResponse) GetWebhook() *Webhook {
+	if x != nil {
+		return x.Webhook
+	}
+	return nil
+}
+
+type TestWebhookRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TestWebhookRequest) Reset() {
+	*x = TestWebhookRequest{}
+	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TestWebhookRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TestWebhookRequest) ProtoMessage() {}
+
+func (x *TestWebhookRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TestWebhookRequest.ProtoReflect.Descriptor instead.
+func (*TestWebhookRequest) Descriptor() ([]byte, []int) {
+	return file_slipway_webhooks_v1_webhooks_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *TestWebhookRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type TestWebhookResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// id was sent as webhook-id.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// accepted says that the endpoint answered 2xx.
+	Accepted bool `protobuf:"varint,2,opt,name=accepted,proto3" json:"accepted,omitempty"`
+	// status is the HTTP status of the answer; 0 for none.
+	Status uint32 `protobuf:"varint,3,opt,name=status,proto3" json:"status,omitempty"`
+	// error says in words why it was not accepted.
+	Error         string `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TestWebhookResponse) Reset() {
+	*x = TestWebhookResponse{}
+	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TestWebhookResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TestWebhookResponse) ProtoMessage() {}
+
+func (x *TestWebhookResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TestWebhookResponse.ProtoReflect.Descriptor instead.
+func (*TestWebhookResponse) Descriptor() ([]byte, []int) {
+	return file_slipway_webhooks_v1_webhooks_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *TestWebhookResponse) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *TestWebhookResponse) GetAccepted() bool {
+	if x != nil {
+		return x.Accepted
+	}
+	return false
+}
+
+func (x *TestWebhookResponse) GetStatus() uint32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *TestWebhookResponse) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
 type DeleteWebhookRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -345,7 +670,7 @@ type DeleteWebhookRequest struct {
 
 func (x *DeleteWebhookRequest) Reset() {
 	*x = DeleteWebhookRequest{}
-	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[5]
+	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -357,7 +682,7 @@ func (x *DeleteWebhookRequest) String() string {
 func (*DeleteWebhookRequest) ProtoMessage() {}
 
 func (x *DeleteWebhookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[5]
+	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -370,7 +695,7 @@ func (x *DeleteWebhookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteWebhookRequest.ProtoReflect.Descriptor instead.
 func (*DeleteWebhookRequest) Descriptor() ([]byte, []int) {
-	return file_slipway_webhooks_v1_webhooks_proto_rawDescGZIP(), []int{5}
+	return file_slipway_webhooks_v1_webhooks_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DeleteWebhookRequest) GetId() string {
@@ -389,7 +714,7 @@ type DeleteWebhookResponse struct {
 
 func (x *DeleteWebhookResponse) Reset() {
 	*x = DeleteWebhookResponse{}
-	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[6]
+	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -401,7 +726,7 @@ func (x *DeleteWebhookResponse) String() string {
 func (*DeleteWebhookResponse) ProtoMessage() {}
 
 func (x *DeleteWebhookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[6]
+	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -414,7 +739,7 @@ func (x *DeleteWebhookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteWebhookResponse.ProtoReflect.Descriptor instead.
 func (*DeleteWebhookResponse) Descriptor() ([]byte, []int) {
-	return file_slipway_webhooks_v1_webhooks_proto_rawDescGZIP(), []int{6}
+	return file_slipway_webhooks_v1_webhooks_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DeleteWebhookResponse) GetMessage() string {
@@ -433,7 +758,7 @@ type RotateWebhookSecretRequest struct {
 
 func (x *RotateWebhookSecretRequest) Reset() {
 	*x = RotateWebhookSecretRequest{}
-	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[7]
+	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -445,7 +770,7 @@ func (x *RotateWebhookSecretRequest) String() string {
 func (*RotateWebhookSecretRequest) ProtoMessage() {}
 
 func (x *RotateWebhookSecretRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[7]
+	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -458,7 +783,7 @@ func (x *RotateWebhookSecretRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateWebhookSecretRequest.ProtoReflect.Descriptor instead.
 func (*RotateWebhookSecretRequest) Descriptor() ([]byte, []int) {
-	return file_slipway_webhooks_v1_webhooks_proto_rawDescGZIP(), []int{7}
+	return file_slipway_webhooks_v1_webhooks_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RotateWebhookSecretRequest) GetId() string {
@@ -478,7 +803,7 @@ type RotateWebhookSecretResponse struct {
 
 func (x *RotateWebhookSecretResponse) Reset() {
 	*x = RotateWebhookSecretResponse{}
-	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[8]
+	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -490,7 +815,7 @@ func (x *RotateWebhookSecretResponse) String() string {
 func (*RotateWebhookSecretResponse) ProtoMessage() {}
 
 func (x *RotateWebhookSecretResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[8]
+	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -503,7 +828,7 @@ func (x *RotateWebhookSecretResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateWebhookSecretResponse.ProtoReflect.Descriptor instead.
 func (*RotateWebhookSecretResponse) Descriptor() ([]byte, []int) {
-	return file_slipway_webhooks_v1_webhooks_proto_rawDescGZIP(), []int{8}
+	return file_slipway_webhooks_v1_webhooks_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RotateWebhookSecretResponse) GetWebhook() *Webhook {
@@ -529,7 +854,7 @@ type EnableWebhookRequest struct {
 
 func (x *EnableWebhookRequest) Reset() {
 	*x = EnableWebhookRequest{}
-	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[9]
+	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -541,7 +866,7 @@ func (x *EnableWebhookRequest) String() string {
 func (*EnableWebhookRequest) ProtoMessage() {}
 
 func (x *EnableWebhookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[9]
+	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -554,7 +879,7 @@ func (x *EnableWebhookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnableWebhookRequest.ProtoReflect.Descriptor instead.
 func (*EnableWebhookRequest) Descriptor() ([]byte, []int) {
-	return file_slipway_webhooks_v1_webhooks_proto_rawDescGZIP(), []int{9}
+	return file_slipway_webhooks_v1_webhooks_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *EnableWebhookRequest) GetId() string {
@@ -573,7 +898,7 @@ type EnableWebhookResponse struct {
 
 func (x *EnableWebhookResponse) Reset() {
 	*x = EnableWebhookResponse{}
-	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[10]
+	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -585,7 +910,7 @@ func (x *EnableWebhookResponse) String() string {
 func (*EnableWebhookResponse) ProtoMessage() {}
 
 func (x *EnableWebhookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[10]
+	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -598,7 +923,7 @@ func (x *EnableWebhookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnableWebhookResponse.ProtoReflect.Descriptor instead.
 func (*EnableWebhookResponse) Descriptor() ([]byte, []int) {
-	return file_slipway_webhooks_v1_webhooks_proto_rawDescGZIP(), []int{10}
+	return file_slipway_webhooks_v1_webhooks_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *EnableWebhookResponse) GetWebhook() *Webhook {
@@ -617,7 +942,7 @@ type ListWebhookDeliveriesRequest struct {
 
 func (x *ListWebhookDeliveriesRequest) Reset() {
 	*x = ListWebhookDeliveriesRequest{}
-	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[11]
+	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -629,7 +954,7 @@ func (x *ListWebhookDeliveriesRequest) String() string {
 func (*ListWebhookDeliveriesRequest) ProtoMessage() {}
 
 func (x *ListWebhookDeliveriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[11]
+	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -642,7 +967,7 @@ func (x *ListWebhookDeliveriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebhookDeliveriesRequest.ProtoReflect.Descriptor instead.
 func (*ListWebhookDeliveriesRequest) Descriptor() ([]byte, []int) {
-	return file_slipway_webhooks_v1_webhooks_proto_rawDescGZIP(), []int{11}
+	return file_slipway_webhooks_v1_webhooks_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListWebhookDeliveriesRequest) GetId() string {
@@ -661,7 +986,7 @@ type ListWebhookDeliveriesResponse struct {
 
 func (x *ListWebhookDeliveriesResponse) Reset() {
 	*x = ListWebhookDeliveriesResponse{}
-	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[12]
+	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -673,7 +998,7 @@ func (x *ListWebhookDeliveriesResponse) String() string {
 func (*ListWebhookDeliveriesResponse) ProtoMessage() {}
 
 func (x *ListWebhookDeliveriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[12]
+	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -686,7 +1011,7 @@ func (x *ListWebhookDeliveriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWebhookDeliveriesResponse.ProtoReflect.Descriptor instead.
 func (*ListWebhookDeliveriesResponse) Descriptor() ([]byte, []int) {
-	return file_slipway_webhooks_v1_webhooks_proto_rawDescGZIP(), []int{12}
+	return file_slipway_webhooks_v1_webhooks_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListWebhookDeliveriesResponse) GetDeliveries() []*WebhookDelivery {
@@ -720,7 +1045,7 @@ type WebhookDelivery struct {
 
 func (x *WebhookDelivery) Reset() {
 	*x = WebhookDelivery{}
-	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[13]
+	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -732,7 +1057,7 @@ func (x *WebhookDelivery) String() string {
 func (*WebhookDelivery) ProtoMessage() {}
 
 func (x *WebhookDelivery) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[13]
+	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -745,7 +1070,7 @@ func (x *WebhookDelivery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookDelivery.ProtoReflect.Descriptor instead.
 func (*WebhookDelivery) Descriptor() ([]byte, []int) {
-	return file_slipway_webhooks_v1_webhooks_proto_rawDescGZIP(), []int{13}
+	return file_slipway_webhooks_v1_webhooks_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *WebhookDelivery) GetId() string {
@@ -832,7 +1157,7 @@ type ReplayWebhookRequest struct {
 
 func (x *ReplayWebhookRequest) Reset() {
 	*x = ReplayWebhookRequest{}
-	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[14]
+	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -844,7 +1169,7 @@ func (x *ReplayWebhookRequest) String() string {
 func (*ReplayWebhookRequest) ProtoMessage() {}
 
 func (x *ReplayWebhookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[14]
+	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -857,7 +1182,7 @@ func (x *ReplayWebhookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayWebhookRequest.ProtoReflect.Descriptor instead.
 func (*ReplayWebhookRequest) Descriptor() ([]byte, []int) {
-	return file_slipway_webhooks_v1_webhooks_proto_rawDescGZIP(), []int{14}
+	return file_slipway_webhooks_v1_webhooks_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ReplayWebhookRequest) GetDeliveryId() string {
@@ -892,7 +1217,7 @@ type ReplayWebhookResponse struct {
 
 func (x *ReplayWebhookResponse) Reset() {
 	*x = ReplayWebhookResponse{}
-	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[15]
+	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -904,7 +1229,7 @@ func (x *ReplayWebhookResponse) String() string {
 func (*ReplayWebhookResponse) ProtoMessage() {}
 
 func (x *ReplayWebhookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[15]
+	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -917,7 +1242,7 @@ func (x *ReplayWebhookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayWebhookResponse.ProtoReflect.Descriptor instead.
 func (*ReplayWebhookResponse) Descriptor() ([]byte, []int) {
-	return file_slipway_webhooks_v1_webhooks_proto_rawDescGZIP(), []int{15}
+	return file_slipway_webhooks_v1_webhooks_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ReplayWebhookResponse) GetReplayed() uint32 {
@@ -952,7 +1277,7 @@ type Delivery struct {
 
 func (x *Delivery) Reset() {
 	*x = Delivery{}
-	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[16]
+	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -964,7 +1289,7 @@ func (x *Delivery) String() string {
 func (*Delivery) ProtoMessage() {}
 
 func (x *Delivery) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[16]
+	mi := &file_slipway_webhooks_v1_webhooks_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -977,7 +1302,7 @@ func (x *Delivery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivery.ProtoReflect.Descriptor instead.
 func (*Delivery) Descriptor() ([]byte, []int) {
-	return file_slipway_webhooks_v1_webhooks_proto_rawDescGZIP(), []int{16}
+	return file_slipway_webhooks_v1_webhooks_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Delivery) GetShown() *WebhookDelivery {
@@ -1053,7 +1378,28 @@ const file_slipway_webhooks_v1_webhooks_proto_rawDesc = "" +
 	"\x06secret\x18\x02 \x01(\tR\x06secret\"\x15\n" +
 	"\x13ListWebhooksRequest\"P\n" +
 	"\x14ListWebhooksResponse\x128\n" +
-	"\bwebhooks\x18\x01 \x03(\v2\x1c.slipway.webhooks.v1.WebhookR\bwebhooks\"&\n" +
+	"\bwebhooks\x18\x01 \x03(\v2\x1c.slipway.webhooks.v1.WebhookR\bwebhooks\"#\n" +
+	"\x11GetWebhookRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"L\n" +
+	"\x12GetWebhookResponse\x126\n" +
+	"\awebhook\x18\x01 \x01(\v2\x1c.slipway.webhooks.v1.WebhookR\awebhook\"\x90\x01\n" +
+	"\x14UpdateWebhookRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
+	"\x03url\x18\x02 \x01(\tR\x03url\x12 \n" +
+	"\vdescription\x18\x03 \x01(\tR\vdescription\x12\x14\n" +
+	"\x05types\x18\x04 \x03(\tR\x05types\x12\x1e\n" +
+	"\n" +
+	"aggregates\x18\x05 \x03(\tR\n" +
+	"aggregates\"O\n" +
+	"\x15UpdateWebhookResponse\x126\n" +
+	"\awebhook\x18\x01 \x01(\v2\x1c.slipway.webhooks.v1.WebhookR\awebhook\"$\n" +
+	"\x12TestWebhookRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"o\n" +
+	"\x13TestWebhookResponse\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
+	"\baccepted\x18\x02 \x01(\bR\baccepted\x12\x16\n" +
+	"\x06status\x18\x03 \x01(\rR\x06status\x12\x14\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error\"&\n" +
 	"\x14DeleteWebhookRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"1\n" +
 	"\x15DeleteWebhookResponse\x12\x18\n" +
@@ -1104,10 +1450,14 @@ const file_slipway_webhooks_v1_webhooks_proto_rawDesc = "" +
 	"\x06org_id\x18\x03 \x01(\tR\x05orgId\x12\x12\n" +
 	"\x04body\x18\x04 \x01(\fR\x04body\x12D\n" +
 	"\x10first_attempt_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x0efirstAttemptAt\x121\n" +
-	"\x06due_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05dueAt2\x91\b\n" +
+	"\x06due_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05dueAt2\xa1\v\n" +
 	"\x0eWebhookService\x12\x83\x01\n" +
 	"\rCreateWebhook\x12).slipway.webhooks.v1.CreateWebhookRequest\x1a*.slipway.webhooks.v1.CreateWebhookResponse\"\x1b\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/api/v1/webhooks\x12}\n" +
-	"\fListWebhooks\x12(.slipway.webhooks.v1.ListWebhooksRequest\x1a).slipway.webhooks.v1.ListWebhooksResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/api/v1/webhooks\x12\x85\x01\n" +
+	"\fListWebhooks\x12(.slipway.webhooks.v1.ListWebhooksRequest\x1a).slipway.webhooks.v1.ListWebhooksResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/api/v1/webhooks\x12|\n" +
+	"\n" +
+	"GetWebhook\x12&.slipway.webhooks.v1.GetWebhookRequest\x1a'.slipway.webhooks.v1.GetWebhookResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/api/v1/webhooks/{id}\x12\x88\x01\n" +
+	"\rUpdateWebhook\x12).slipway.webhooks.v1.UpdateWebhookRequest\x1a*.slipway.webhooks.v1.UpdateWebhookResponse\" \x82\xd3\xe4\x93\x02\x1a:\x01*\x1a\x15/api/v1/webhooks/{id}\x12\x84\x01\n" +
+	"\vTestWebhook\x12'.slipway.webhooks.v1.TestWebhookRequest\x1a(.slipway.webhooks.v1.TestWebhookResponse\"\"\x82\xd3\xe4\x93\x02\x1c\"\x1a/api/v1/webhooks/{id}/test\x12\x85\x01\n" +
 	"\rDeleteWebhook\x12).slipway.webhooks.v1.DeleteWebhookRequest\x1a*.slipway.webhooks.v1.DeleteWebhookResponse\"\x1d\x82\xd3\xe4\x93\x02\x17*\x15/api/v1/webhooks/{id}\x12\xa5\x01\n" +
 	"\x13RotateWebhookSecret\x12/.slipway.webhooks.v1.RotateWebhookSecretRequest\x1a0.slipway.webhooks.v1.RotateWebhookSecretResponse\"+\x82\xd3\xe4\x93\x02%\"#/api/v1/webhooks/{id}/rotate-secret\x12\x8c\x01\n" +
 	"\rEnableWebhook\x12).slipway.webhooks.v1.EnableWebhookRequest\x1a*.slipway.webhooks.v1.EnableWebhookResponse\"$\x82\xd3\xe4\x93\x02\x1e\"\x1c/api/v1/webhooks/{id}/enable\x12\xa8\x01\n" +
@@ -1126,59 +1476,73 @@ func file_slipway_webhooks_v1_webhooks_proto_rawDescGZIP() []byte {
 	return file_slipway_webhooks_v1_webhooks_proto_rawDescData
 }
 
-var file_slipway_webhooks_v1_webhooks_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_slipway_webhooks_v1_webhooks_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_slipway_webhooks_v1_webhooks_proto_goTypes = []any{
 	(*Webhook)(nil),                       // 0: slipway.webhooks.v1.Webhook
 	(*CreateWebhookRequest)(nil),          // 1: slipway.webhooks.v1.CreateWebhookRequest
 	(*CreateWebhookResponse)(nil),         // 2: slipway.webhooks.v1.CreateWebhookResponse
 	(*ListWebhooksRequest)(nil),           // 3: slipway.webhooks.v1.ListWebhooksRequest
 	(*ListWebhooksResponse)(nil),          // 4: slipway.webhooks.v1.ListWebhooksResponse
-	(*DeleteWebhookRequest)(nil),          // 5: slipway.webhooks.v1.DeleteWebhookRequest
-	(*DeleteWebhookResponse)(nil),         // 6: slipway.webhooks.v1.DeleteWebhookResponse
-	(*RotateWebhookSecretRequest)(nil),    // 7: slipway.webhooks.v1.RotateWebhookSecretRequest
-	(*RotateWebhookSecretResponse)(nil),   // 8: slipway.webhooks.v1.RotateWebhookSecretResponse
-	(*EnableWebhookRequest)(nil),          // 9: slipway.webhooks.v1.EnableWebhookRequest
-	(*EnableWebhookResponse)(nil),         // 10: slipway.webhooks.v1.EnableWebhookResponse
-	(*ListWebhookDeliveriesRequest)(nil),  // 11: slipway.webhooks.v1.ListWebhookDeliveriesRequest
-	(*ListWebhookDeliveriesResponse)(nil), // 12: slipway.webhooks.v1.ListWebhookDeliveriesResponse
-	(*WebhookDelivery)(nil),               // 13: slipway.webhooks.v1.WebhookDelivery
-	(*ReplayWebhookRequest)(nil),          // 14: slipway.webhooks.v1.ReplayWebhookRequest
-	(*ReplayWebhookResponse)(nil),         // 15: slipway.webhooks.v1.ReplayWebhookResponse
-	(*Delivery)(nil),                      // 16: slipway.webhooks.v1.Delivery
-	(*timestamppb.Timestamp)(nil),         // 17: google.protobuf.Timestamp
+	(*GetWebhookRequest)(nil),             // 5: slipway.webhooks.v1.GetWebhookRequest
+	(*GetWebhookResponse)(nil),            // 6: slipway.webhooks.v1.GetWebhookResponse
+	(*UpdateWebhookRequest)(nil),          // 7: slipway.webhooks.v1.UpdateWebhookRequest
+	(*UpdateWebhookResponse)(nil),         // 8: slipway.webhooks.v1.UpdateWebhookResponse
+	(*TestWebhookRequest)(nil),            // 9: slipway.webhooks.v1.TestWebhookRequest
+	(*TestWebhookResponse)(nil),           // 10: slipway.webhooks.v1.TestWebhookResponse
+	(*DeleteWebhookRequest)(nil),          // 11: slipway.webhooks.v1.DeleteWebhookRequest
+	(*DeleteWebhookResponse)(nil),         // 12: slipway.webhooks.v1.DeleteWebhookResponse
+	(*RotateWebhookSecretRequest)(nil),    // 13: slipway.webhooks.v1.RotateWebhookSecretRequest
+	(*RotateWebhookSecretResponse)(nil),   // 14: slipway.webhooks.v1.RotateWebhookSecretResponse
+	(*EnableWebhookRequest)(nil),          // 15: slipway.webhooks.v1.EnableWebhookRequest
+	(*EnableWebhookResponse)(nil),         // 16: slipway.webhooks.v1.EnableWebhookResponse
+	(*ListWebhookDeliveriesRequest)(nil),  // 17: slipway.webhooks.v1.ListWebhookDeliveriesRequest
+	(*ListWebhookDeliveriesResponse)(nil), // 18: slipway.webhooks.v1.ListWebhookDeliveriesResponse
+	(*WebhookDelivery)(nil),               // 19: slipway.webhooks.v1.WebhookDelivery
+	(*ReplayWebhookRequest)(nil),          // 20: slipway.webhooks.v1.ReplayWebhookRequest
+	(*ReplayWebhookResponse)(nil),         // 21: slipway.webhooks.v1.ReplayWebhookResponse
+	(*Delivery)(nil),                      // 22: slipway.webhooks.v1.Delivery
+	(*timestamppb.Timestamp)(nil),         // 23: google.protobuf.Timestamp
 }
 var file_slipway_webhooks_v1_webhooks_proto_depIdxs = []int32{
-	17, // 0: slipway.webhooks.v1.Webhook.created_at:type_name -> google.protobuf.Timestamp
+	23, // 0: slipway.webhooks.v1.Webhook.created_at:type_name -> google.protobuf.Timestamp
 	0,  // 1: slipway.webhooks.v1.CreateWebhookResponse.webhook:type_name -> slipway.webhooks.v1.Webhook
 	0,  // 2: slipway.webhooks.v1.ListWebhooksResponse.webhooks:type_name -> slipway.webhooks.v1.Webhook
-	0,  // 3: slipway.webhooks.v1.RotateWebhookSecretResponse.webhook:type_name -> slipway.webhooks.v1.Webhook
-	0,  // 4: slipway.webhooks.v1.EnableWebhookResponse.webhook:type_name -> slipway.webhooks.v1.Webhook
-	13, // 5: slipway.webhooks.v1.ListWebhookDeliveriesResponse.deliveries:type_name -> slipway.webhooks.v1.WebhookDelivery
-	17, // 6: slipway.webhooks.v1.WebhookDelivery.created_at:type_name -> google.protobuf.Timestamp
-	17, // 7: slipway.webhooks.v1.WebhookDelivery.last_attempt_at:type_name -> google.protobuf.Timestamp
-	17, // 8: slipway.webhooks.v1.WebhookDelivery.next_attempt_at:type_name -> google.protobuf.Timestamp
-	13, // 9: slipway.webhooks.v1.Delivery.shown:type_name -> slipway.webhooks.v1.WebhookDelivery
-	17, // 10: slipway.webhooks.v1.Delivery.first_attempt_at:type_name -> google.protobuf.Timestamp
-	17, // 11: slipway.webhooks.v1.Delivery.due_at:type_name -> google.protobuf.Timestamp
-	1,  // 12: slipway.webhooks.v1.WebhookService.CreateWebhook:input_type -> slipway.webhooks.v1.CreateWebhookRequest
-	3,  // 13: slipway.webhooks.v1.WebhookService.ListWebhooks:input_type -> slipway.webhooks.v1.ListWebhooksRequest
-	5,  // 14: slipway.webhooks.v1.WebhookService.DeleteWebhook:input_type -> slipway.webhooks.v1.DeleteWebhookRequest
-	7,  // 15: slipway.webhooks.v1.WebhookService.RotateWebhookSecret:input_type -> slipway.webhooks.v1.RotateWebhookSecretRequest
-	9,  // 16: slipway.webhooks.v1.WebhookService.EnableWebhook:input_type -> slipway.webhooks.v1.EnableWebhookRequest
-	11, // 17: slipway.webhooks.v1.WebhookService.ListWebhookDeliveries:input_type -> slipway.webhooks.v1.ListWebhookDeliveriesRequest
-	14, // 18: slipway.webhooks.v1.WebhookService.ReplayWebhook:input_type -> slipway.webhooks.v1.ReplayWebhookRequest
-	2,  // 19: slipway.webhooks.v1.WebhookService.CreateWebhook:output_type -> slipway.webhooks.v1.CreateWebhookResponse
-	4,  // 20: slipway.webhooks.v1.WebhookService.ListWebhooks:output_type -> slipway.webhooks.v1.ListWebhooksResponse
-	6,  // 21: slipway.webhooks.v1.WebhookService.DeleteWebhook:output_type -> slipway.webhooks.v1.DeleteWebhookResponse
-	8,  // 22: slipway.webhooks.v1.WebhookService.RotateWebhookSecret:output_type -> slipway.webhooks.v1.RotateWebhookSecretResponse
-	10, // 23: slipway.webhooks.v1.WebhookService.EnableWebhook:output_type -> slipway.webhooks.v1.EnableWebhookResponse
-	12, // 24: slipway.webhooks.v1.WebhookService.ListWebhookDeliveries:output_type -> slipway.webhooks.v1.ListWebhookDeliveriesResponse
-	15, // 25: slipway.webhooks.v1.WebhookService.ReplayWebhook:output_type -> slipway.webhooks.v1.ReplayWebhookResponse
-	19, // [19:26] is the sub-list for method output_type
-	12, // [12:19] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	0,  // 3: slipway.webhooks.v1.GetWebhookResponse.webhook:type_name -> slipway.webhooks.v1.Webhook
+	0,  // 4: slipway.webhooks.v1.UpdateWebhookResponse.webhook:type_name -> slipway.webhooks.v1.Webhook
+	0,  // 5: slipway.webhooks.v1.RotateWebhookSecretResponse.webhook:type_name -> slipway.webhooks.v1.Webhook
+	0,  // 6: slipway.webhooks.v1.EnableWebhookResponse.webhook:type_name -> slipway.webhooks.v1.Webhook
+	19, // 7: slipway.webhooks.v1.ListWebhookDeliveriesResponse.deliveries:type_name -> slipway.webhooks.v1.WebhookDelivery
+	23, // 8: slipway.webhooks.v1.WebhookDelivery.created_at:type_name -> google.protobuf.Timestamp
+	23, // 9: slipway.webhooks.v1.WebhookDelivery.last_attempt_at:type_name -> google.protobuf.Timestamp
+	23, // 10: slipway.webhooks.v1.WebhookDelivery.next_attempt_at:type_name -> google.protobuf.Timestamp
+	19, // 11: slipway.webhooks.v1.Delivery.shown:type_name -> slipway.webhooks.v1.WebhookDelivery
+	23, // 12: slipway.webhooks.v1.Delivery.first_attempt_at:type_name -> google.protobuf.Timestamp
+	23, // 13: slipway.webhooks.v1.Delivery.due_at:type_name -> google.protobuf.Timestamp
+	1,  // 14: slipway.webhooks.v1.WebhookService.CreateWebhook:input_type -> slipway.webhooks.v1.CreateWebhookRequest
+	3,  // 15: slipway.webhooks.v1.WebhookService.ListWebhooks:input_type -> slipway.webhooks.v1.ListWebhooksRequest
+	5,  // 16: slipway.webhooks.v1.WebhookService.GetWebhook:input_type -> slipway.webhooks.v1.GetWebhookRequest
+	7,  // 17: slipway.webhooks.v1.WebhookService.UpdateWebhook:input_type -> slipway.webhooks.v1.UpdateWebhookRequest
+	9,  // 18: slipway.webhooks.v1.WebhookService.TestWebhook:input_type -> slipway.webhooks.v1.TestWebhookRequest
+	11, // 19: slipway.webhooks.v1.WebhookService.DeleteWebhook:input_type -> slipway.webhooks.v1.DeleteWebhookRequest
+	13, // 20: slipway.webhooks.v1.WebhookService.RotateWebhookSecret:input_type -> slipway.webhooks.v1.RotateWebhookSecretRequest
+	15, // 21: slipway.webhooks.v1.WebhookService.EnableWebhook:input_type -> slipway.webhooks.v1.EnableWebhookRequest
+	17, // 22: slipway.webhooks.v1.WebhookService.ListWebhookDeliveries:input_type -> slipway.webhooks.v1.ListWebhookDeliveriesRequest
+	20, // 23: slipway.webhooks.v1.WebhookService.ReplayWebhook:input_type -> slipway.webhooks.v1.ReplayWebhookRequest
+	2,  // 24: slipway.webhooks.v1.WebhookService.CreateWebhook:output_type -> slipway.webhooks.v1.CreateWebhookResponse
+	4,  // 25: slipway.webhooks.v1.WebhookService.ListWebhooks:output_type -> slipway.webhooks.v1.ListWebhooksResponse
+	6,  // 26: slipway.webhooks.v1.WebhookService.GetWebhook:output_type -> slipway.webhooks.v1.GetWebhookResponse
+	8,  // 27: slipway.webhooks.v1.WebhookService.UpdateWebhook:output_type -> slipway.webhooks.v1.UpdateWebhookResponse
+	10, // 28: slipway.webhooks.v1.WebhookService.TestWebhook:output_type -> slipway.webhooks.v1.TestWebhookResponse
+	12, // 29: slipway.webhooks.v1.WebhookService.DeleteWebhook:output_type -> slipway.webhooks.v1.DeleteWebhookResponse
+	14, // 30: slipway.webhooks.v1.WebhookService.RotateWebhookSecret:output_type -> slipway.webhooks.v1.RotateWebhookSecretResponse
+	16, // 31: slipway.webhooks.v1.WebhookService.EnableWebhook:output_type -> slipway.webhooks.v1.EnableWebhookResponse
+	18, // 32: slipway.webhooks.v1.WebhookService.ListWebhookDeliveries:output_type -> slipway.webhooks.v1.ListWebhookDeliveriesResponse
+	21, // 33: slipway.webhooks.v1.WebhookService.ReplayWebhook:output_type -> slipway.webhooks.v1.ReplayWebhookResponse
+	24, // [24:34] is the sub-list for method output_type
+	14, // [14:24] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_slipway_webhooks_v1_webhooks_proto_init() }
@@ -1192,7 +1556,7 @@ func file_slipway_webhooks_v1_webhooks_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_slipway_webhooks_v1_webhooks_proto_rawDesc), len(file_slipway_webhooks_v1_webhooks_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -44,7 +44,7 @@ func main() {
 		}
 		events := jetstream.New(js, p.Log,
 			jetstream.WithTracer(p.Observer.Tracer("eventstore")), jetstream.WithMeter(p.Observer.Meter()))
-		s, err := webhooks.New(c.Webhooks, webhooks.Deps{Store: events, JetStream: js, Seal: sealer, Version: p.Version, Log: p.Log})
+		s, err := webhooks.New(c.Webhooks, webhooks.Deps{Store: events, JetStream: js, Seal: sealer, Version: p.Version, Log: p.Log, Metrics: p.Observer.Registry})
 		if err != nil {
 			return err
 		}
