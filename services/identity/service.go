@@ -24,6 +24,7 @@ import (
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/identity/apikey"
 	"github.com/slipway-paas/slipway/services/identity/credential"
+	"github.com/slipway-paas/slipway/services/identity/eventcredential"
 	"github.com/slipway-paas/slipway/services/identity/mail"
 	"github.com/slipway-paas/slipway/services/identity/oauth"
 	"github.com/slipway-paas/slipway/services/identity/operator"
@@ -57,6 +58,8 @@ type Service struct {
 	orgs      *decider.Handler[org.State, org.Command]
 	keys      *decider.Handler[apikey.State, apikey.Command]
 	uses      *uses
+
+	eventCredentials *decider.Handler[eventcredential.State, eventcredential.Command]
 }
 
 // New makes the service; Run fills it.
@@ -77,6 +80,8 @@ func New(c Config, d Deps) (*Service, error) {
 		operators: decider.NewHandler(d.Store, operator.Decider(), options[operator.State](d)),
 		orgs:      decider.NewHandler(d.Store, org.Decider(), options[org.State](d)),
 		keys:      decider.NewHandler(d.Store, apikey.Decider(), options[apikey.State](d)),
+
+		eventCredentials: decider.NewHandler(d.Store, eventcredential.Decider(), options[eventcredential.State](d)),
 	}
 	s.oauth = oauth.New(oauth.Deps{
 		Store: d.Store, Known: s.known.oauth, Ready: s.Ready, Wait: s.known.wait, People: people{s.known}, Now: d.Now, Log: d.Log,
@@ -103,6 +108,7 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 	identityv1.RegisterAccountServiceServer(r, accounts{Service: s})
 	identityv1.RegisterOrgServiceServer(r, orgs{Service: s})
 	identityv1.RegisterApiKeyServiceServer(r, keys{Service: s})
+	identityv1.RegisterEventCredentialServiceServer(r, eventCredentials{Service: s})
 	identityv1.RegisterOAuthServiceServer(r, s.oauth)
 }
 

@@ -54,6 +54,7 @@ func TestEachMethodTakesTheKindsOfCredentialThatItIsFor(t *testing.T) {
 		methods(deployv1.File_slipway_deploy_v1_deploy_proto.Services().Get(0)), methods(adminv1.File_slipway_admin_v1_admin_proto.Services().Get(0)),
 		methods(accounts.Get(0)), methods(accounts.Get(1)),
 		methods(identityv1.File_slipway_identity_v1_orgs_proto.Services().Get(0)), methods(identityv1.File_slipway_identity_v1_apikeys_proto.Services().Get(0)),
+		methods(identityv1.File_slipway_identity_v1_eventcredentials_proto.Services().Get(0)),
 	)
 	for _, method := range all {
 		takes := func(kind identityv1.CredentialKind) int {

@@ -41,6 +41,9 @@ var (
 	bearer = rule{session: noScope, accessToken: noScope}
 	// manage is for people, and the first operator's token.
 	manage = rule{session: noScope, accessToken: access.Admin}
+	// manageEvents is for people, and for their command line: what it gives away is no
+	// more than the scope reads, and the role admin is asked for besides.
+	manageEvents = rule{session: noScope, accessToken: access.EventsRead}
 )
 
 // rules has every gRPC method of the public API. A method that is not here is refused.
@@ -93,6 +96,10 @@ var rules = map[string]rule{
 	identityv1.ApiKeyService_CreateApiKey_FullMethodName: manage,
 	identityv1.ApiKeyService_ListApiKeys_FullMethodName:  manage,
 	identityv1.ApiKeyService_RevokeApiKey_FullMethodName: manage,
+
+	identityv1.EventCredentialService_CreateEventCredential_FullMethodName: manageEvents,
+	identityv1.EventCredentialService_ListEventCredentials_FullMethodName:  manageEvents,
+	identityv1.EventCredentialService_RevokeEventCredential_FullMethodName: manageEvents,
 
 	webhooksv1.WebhookService_CreateWebhook_FullMethodName:         manage,
 	webhooksv1.WebhookService_ListWebhooks_FullMethodName:          manage,
