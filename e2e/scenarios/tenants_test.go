@@ -33,7 +33,7 @@ var forAnybody = []string{
 
 // tenant is what belongs to one organization, by the names that requests have for it.
 type tenant struct {
-	org, member, deployment, key string
+	org, member, deployment, key, eventCredential string
 }
 
 // public are the methods that the gateway says it has, with what they take. A new one is
@@ -106,6 +106,9 @@ func (o tenant) request(m protoreflect.MethodDescriptor) (in *dynamicpb.Message,
 		if f.Name() == "id" && strings.Contains(string(m.FullName()), "ApiKey") {
 			value = o.key
 		}
+		if f.Name() == "id" && strings.Contains(string(m.FullName()), "EventCredential") {
+			value = o.eventCredential
+		}
 		if value != "" {
 			in.Set(f, protoreflect.ValueOfString(value))
 			named = true
@@ -141,17 +144,18 @@ func ask(ctx context.Context, conn *grpc.ClientConn, m protoreflect.MethodDescri
 	return out, stream.RecvMsg(out)
 }
 
-// owned makes an organization with a member, a deployment and a key in it.
+// owned makes an organization with a member, a deployment, a key and an event credential in it.
 func owned(t *testing.T, s *stack.Stack) tenant {
 	t.Helper()
 	ada := newPerson(t, s)
 	org, _ := expect(t, ada.Client, http.StatusCreated, http.MethodPost, "/api/v1/orgs", map[string]any{"name": "Acme"}).Object("org")["id"].(string)
 	key, _ := expect(t, ada.in(org), http.StatusCreated, http.MethodPost, "/api/v1/api-keys", map[string]any{"name": "k", "scopes": []string{"deploy:read"}}).Object("api_key")["id"].(string)
+	eventCredential, _ := expect(t, ada.in(org), http.StatusCreated, http.MethodPost, "/api/v1/event-credentials", map[string]any{"name": "c"}).Object("event_credential")["id"].(string)
 	deploys := another(t, s, "walked-"+strings.ToLower(rand.Text()[:8]), "deploy:manage")
 	d, _ := expect(t, deploys, http.StatusCreated, http.MethodPost, "/api/deploy/apps",
 		map[string]any{"subdomain": name(t, org), "image": s.Image("e2e/none:1"), "tier": "buddo-starter"}).Object("deployment")["id"].(string)
 	t.Cleanup(func() { _, _ = deploys.Do(context.Background(), http.MethodDelete, "/api/deploy/apps/"+d, nil) })
-	return tenant{org: org, member: ada.id, deployment: d, key: key}
+	return tenant{org: org, member: ada.id, deployment: d, key: key, eventCredential: eventCredential}
 }
 
 func TestNoMethodAnswersForAnotherOrganization(t *testing.T) {
@@ -195,7 +199,7 @@ func TestNoMethodAnswersForAnotherOrganization(t *testing.T) {
 			case status.Code(err) == codes.Unauthenticated: // not for this kind
 				continue
 			case err == nil && !named:
-				for _, id := range []string{theirs.org, theirs.member, theirs.deployment, theirs.key} {
+				for _, id := range []string{theirs.org, theirs.member, theirs.deployment, theirs.key, theirs.eventCredential} {
 					if strings.Contains(prototext.Format(out), id) {
 						t.Errorf("%s with %s shows what is another's: %v", m.FullName(), kind, out)
 					}

@@ -34,10 +34,10 @@ type EmbeddedConfig struct {
 	StoreDir string
 	// Keys are who may connect. Run takes up keys of nodes that come and go later.
 	Keys Keys
-	// Leaves lets the server that outsiders connect to join, on a free port of this
-	// machine: see LeafURL.
-	Leaves bool
-	Log    *slog.Logger
+	// Leaf is where the server that outsiders connect to joins, without TLS: host:port of
+	// this machine, port 0 for a free one (see LeafURL). Empty lets none join.
+	Leaf string
+	Log  *slog.Logger
 }
 
 // Embedded is a NATS server with JetStream inside this process. Every write is on
@@ -50,7 +50,8 @@ type Embedded struct {
 	// host and port are what the server that runs was told.
 	host string
 	port int
-	// leafPort is where leaf nodes join; 0 when they do not.
+	// leafHost and leafPort are where leaf nodes join; the port is 0 when they do not.
+	leafHost string
 	leafPort int
 	logger   *natsLogger
 	stop     sync.Once
@@ -65,14 +66,16 @@ type Embedded struct {
 func StartEmbedded(c EmbeddedConfig) (*Embedded, error) {
 	c.StoreDir = filepath.Clean(c.StoreDir)
 	e := &Embedded{config: c, listen: c.Listen, logger: newLogger(c.Log.With("part", "nats"))}
-	if c.Leaves {
-		e.leafPort = server.RANDOM_PORT
+	if c.Leaf != "" {
+		if err := e.leafAt(c.Leaf); err != nil {
+			return nil, err
+		}
 	}
 	if err := e.start(); err != nil {
 		return nil, err
 	}
 	e.listen = e.server.Addr().String()
-	if c.Leaves {
+	if c.Leaf != "" {
 		facts, err := e.server.Varz(nil)
 		if err != nil {
 			e.Stop()
@@ -81,6 +84,22 @@ func StartEmbedded(c EmbeddedConfig) (*Embedded, error) {
 		e.leafPort = facts.LeafNode.Port
 	}
 	return e, nil
+}
+
+// leafAt has leaf nodes join there.
+func (e *Embedded) leafAt(address string) error {
+	host, portText, err := net.SplitHostPort(address)
+	if err != nil {
+		return fmt.Errorf("leaf node address %q: %w", address, err)
+	}
+	if e.leafPort, err = strconv.Atoi(portText); err != nil {
+		return fmt.Errorf("leaf node address %q: %w", address, err)
+	}
+	if e.leafPort == 0 {
+		e.leafPort = server.RANDOM_PORT
+	}
+	e.leafHost = host
+	return nil
 }
 
 // start makes a server on the address and the store; the one before it has ended.
@@ -147,7 +166,7 @@ func (e *Embedded) options() (*server.Options, error) {
 	if e.leafPort == 0 {
 		return options, nil
 	}
-	options.LeafNode.Host, options.LeafNode.Port = "127.0.0.1", e.leafPort
+	options.LeafNode.Host, options.LeafNode.Port = e.leafHost, e.leafPort
 	all := server.NewAccount(server.DEFAULT_GLOBAL_ACCOUNT)
 	if err := all.AddMapping(subjects.SubscriptionsAPI, subjects.JetStreamAPI); err != nil {
 		return nil, fmt.Errorf("let leaf nodes call JetStream: %w", err)
@@ -172,12 +191,12 @@ func (e *Embedded) current() *server.Server {
 // URL is where other processes reach it.
 func (e *Embedded) URL() string { return "nats://" + e.listen }
 
-// LeafURL is where the server that outsiders connect to joins; empty without Leaves.
+// LeafURL is where the server that outsiders connect to joins; empty when none does.
 func (e *Embedded) LeafURL() string {
 	if e.leafPort == 0 {
 		return ""
 	}
-	return "nats-leaf://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(e.leafPort))
+	return "nats-leaf://" + net.JoinHostPort(e.leafHost, strconv.Itoa(e.leafPort))
 }
 
 // InProcessConn connects inside the process, without a socket, to the server that

@@ -57,6 +57,8 @@ type world struct {
 	accounts identityv1.AccountServiceClient
 	orgs     identityv1.OrgServiceClient
 	keys     identityv1.ApiKeyServiceClient
+
+	eventCredentials identityv1.EventCredentialServiceClient
 }
 
 func begin(t *testing.T, config identity.Config) *world {
@@ -95,6 +97,7 @@ func (w *world) start() {
 	w.service, w.identity = s, identityv1.NewIdentityServiceClient(inside.Conn())
 	w.accounts, w.orgs = identityv1.NewAccountServiceClient(inside.Conn()), identityv1.NewOrgServiceClient(inside.Conn())
 	w.keys = identityv1.NewApiKeyServiceClient(inside.Conn())
+	w.eventCredentials = identityv1.NewEventCredentialServiceClient(inside.Conn())
 }
 
 // who asks, as the gateway does, who a credential speaks for.

@@ -49,7 +49,7 @@ func begin(t *testing.T) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	log, err := natsconn.StartEmbedded(natsconn.EmbeddedConfig{Listen: "127.0.0.1:0", StoreDir: filepath.Join(dir, "store"), Keys: keys, Leaves: true, Log: discard()})
+	log, err := natsconn.StartEmbedded(natsconn.EmbeddedConfig{Listen: "127.0.0.1:0", StoreDir: filepath.Join(dir, "store"), Keys: keys, Leaf: "127.0.0.1:0", Log: discard()})
 	if err != nil {
 		t.Fatal(err)
 	}
