@@ -4,13 +4,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	claimv1 "github.com/slipway-paas/slipway/gen/slipway/claim/v1"
 	"github.com/slipway-paas/slipway/libs/natsconn"
 	"github.com/slipway-paas/slipway/libs/subjects"
 )
@@ -42,7 +46,7 @@ func besiege(t *testing.T) *siege {
 }
 
 // count is how many messages and consumers each stream has.
-func (s *siege) count() map[string]uint64 {
+func (s *house) count() map[string]uint64 {
 	s.t.Helper()
 	all := map[string]uint64{}
 	list := s.js.ListStreams(s.t.Context())
@@ -238,12 +242,85 @@ func TestItsOwnConsumerGivesNothingElse(t *testing.T) {
 }
 
 // The key of the door itself is good for joining as a leaf node, and for no more than
-// the door needs.
-func TestTheDoorsKeyIsNoClients(t *testing.T) {
+// the door needs: a server that stole it hears tenants' events and reads consumers.
+func TestTheDoorsKeyIsGoodForNothingElse(t *testing.T) {
 	t.Parallel()
 	h := begin(t)
 	if nc, err := natsconn.Connect(natsconn.Config{URL: h.js.Conn().ConnectedUrl(), SeedFile: h.config.LeafKey, Name: "thief", Log: discard()}); err == nil {
 		nc.Close()
 		t.Error("it connects as a client")
 	}
+	thief := rogue(t, h)
+	heard := make(chan *nats.Msg, 100)
+	for _, subject := range []string{"live.>", "live.evt._.>", "evt.>", "$KV.>", "svc.>", "$JS.>", "_INBOX.>", ">"} {
+		if _, err := thief.ChanSubscribe(subject, heard); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := thief.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	before := h.count()
+	for _, subject := range []string{
+		"evt.acme.deployment.d1.DeploymentDestroyed", "live.evt.acme.deployment.d1.DeploymentDestroyed", "$KV." + subjects.BucketRoutes + ".victim.example.com",
+		"$JS.API.STREAM.PURGE.KV_" + subjects.BucketRoutes, "$JS.evt.API.STREAM.DELETE.KV_" + subjects.BucketRoutes, "$JS.evt.API.STREAM.MSG.GET.EVENTS", "$JS.evt.API.CONSUMER.CREATE.EVENTS",
+	} {
+		if m, err := thief.Request(subject, []byte(`{"seq":1}`), 100*time.Millisecond); err == nil {
+			t.Errorf("%s was answered %q", subject, m.Data)
+		}
+	}
+	if now := h.count(); fmt.Sprint(now) != fmt.Sprint(before) {
+		t.Errorf("the platform held %v and holds %v", before, now)
+	}
+	// What it hears of its own requests aside, only tenants' events come.
+	until(t, "it hears of a tenant's event", func() bool {
+		h.occur(subjects.Platform, subjects.Claim, "subdomain-x", &claimv1.ClaimTaken{Kind: "subdomain", Name: "x"})
+		if _, err := h.js.Conn().Request("svc.env.n1.i1", []byte("ask"), time.Millisecond); err == nil {
+			t.Error("somebody answers for a node")
+		}
+		h.running("acme", "d1")
+		for {
+			select {
+			case m := <-heard:
+				switch {
+				case strings.HasPrefix(m.Subject, "live.evt.acme.deployment."):
+					if len(m.Data) > 10 {
+						return true
+					}
+				case strings.HasPrefix(m.Subject, "live.evt._."), m.Header.Get("ce-id") != "" && !strings.HasPrefix(m.Subject, "live."), string(m.Data) == "ask":
+					t.Errorf("it hears %s", m.Subject)
+				}
+			case <-time.After(100 * time.Millisecond):
+				return false
+			}
+		}
+	})
+}
+
+// rogue is a client of a server that joins as a leaf node with the door's key.
+func rogue(t *testing.T, h *house) *nats.Conn {
+	t.Helper()
+	seed, err := os.ReadFile(h.config.LeafKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := url.Parse(h.config.Leaf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	options := &server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true, NoSystemAccount: true}
+	options.LeafNode.Remotes = []*server.RemoteLeafOpts{{URLs: []*url.URL{leaf}, Nkey: strings.TrimSpace(string(seed))}}
+	ns, err := server.NewServer(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ns.Start()
+	t.Cleanup(func() { ns.Shutdown(); ns.WaitForShutdown() })
+	until(t, "the rogue server joins", func() bool { return ns.NumLeafNodes() > 0 })
+	nc, err := nats.Connect(ns.ClientURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
 }
