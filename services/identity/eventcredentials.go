@@ -103,7 +103,7 @@ func (s *Service) changeEventCredential(ctx context.Context, p *identityv1.Princ
 func shownEventCredential(c eventcredential.State) *identityv1.EventCredential {
 	out := &identityv1.EventCredential{
 		Id: c.ID, Name: c.Name, PublicKey: c.PublicKey, Subject: subjects.OrgEvents(c.Org), Stream: subjects.StreamEvents,
-		Consumer: subjects.SubscriptionConsumer(c.ID), AfterSequence: c.After, CreatedBy: c.Operator, CreatedAt: millis(c.CreatedAt),
+		Consumer: subjects.SubscriptionConsumer(c.ID), CreatedBy: c.Operator, CreatedAt: millis(c.CreatedAt),
 	}
 	if !c.ExpiresAt.IsZero() {
 		out.ExpiresAt = millis(c.ExpiresAt)

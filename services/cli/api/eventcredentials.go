@@ -11,16 +11,15 @@ const eventCredentials = "/api/v1/event-credentials"
 
 // EventCredential is what NATS clients read an organization's events with.
 type EventCredential struct {
-	ID            string     `json:"id"`
-	Name          string     `json:"name"`
-	PublicKey     string     `json:"public_key"`
-	Subject       string     `json:"subject"`
-	Stream        string     `json:"stream"`
-	Consumer      string     `json:"consumer"`
-	AfterSequence uint64     `json:"after_sequence"`
-	CreatedBy     string     `json:"created_by"`
-	CreatedAt     time.Time  `json:"created_at"`
-	ExpiresAt     *time.Time `json:"expires_at"`
+	ID        string     `json:"id"`
+	Name      string     `json:"name"`
+	PublicKey string     `json:"public_key"`
+	Subject   string     `json:"subject"`
+	Stream    string     `json:"stream"`
+	Consumer  string     `json:"consumer"`
+	CreatedBy string     `json:"created_by"`
+	CreatedAt time.Time  `json:"created_at"`
+	ExpiresAt *time.Time `json:"expires_at"`
 }
 
 // NewEventCredential is one with its secret, which is shown once.

@@ -34,12 +34,10 @@ type EventCredential struct {
 	// stream and consumer are what it reads the past with: JetStream keeps its place.
 	Stream   string `protobuf:"bytes,5,opt,name=stream,proto3" json:"stream,omitempty"`
 	Consumer string `protobuf:"bytes,6,opt,name=consumer,proto3" json:"consumer,omitempty"`
-	// after_sequence is what reading the past begins after.
-	AfterSequence uint64 `protobuf:"varint,7,opt,name=after_sequence,json=afterSequence,proto3" json:"after_sequence,omitempty"`
 	// created_by is the operator who made it; it ends when they leave.
-	CreatedBy     string                 `protobuf:"bytes,8,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
-	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
-	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	CreatedBy     string                 `protobuf:"bytes,7,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
+	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -114,13 +112,6 @@ func (x *EventCredential) GetConsumer() string {
 		return x.Consumer
 	}
 	return ""
-}
-
-func (x *EventCredential) GetAfterSequence() uint64 {
-	if x != nil {
-		return x.AfterSequence
-	}
-	return 0
 }
 
 func (x *EventCredential) GetCreatedBy() string {
@@ -440,7 +431,7 @@ var File_slipway_identity_v1_eventcredentials_proto protoreflect.FileDescriptor
 
 const file_slipway_identity_v1_eventcredentials_proto_rawDesc = "" +
 	"\n" +
-	"*slipway/identity/v1/eventcredentials.proto\x12\x13slipway.identity.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xde\x02\n" +
+	"*slipway/identity/v1/eventcredentials.proto\x12\x13slipway.identity.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb7\x02\n" +
 	"\x0fEventCredential\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1d\n" +
@@ -448,15 +439,13 @@ const file_slipway_identity_v1_eventcredentials_proto_rawDesc = "" +
 	"public_key\x18\x03 \x01(\tR\tpublicKey\x12\x18\n" +
 	"\asubject\x18\x04 \x01(\tR\asubject\x12\x16\n" +
 	"\x06stream\x18\x05 \x01(\tR\x06stream\x12\x1a\n" +
-	"\bconsumer\x18\x06 \x01(\tR\bconsumer\x12%\n" +
-	"\x0eafter_sequence\x18\a \x01(\x04R\rafterSequence\x12\x1d\n" +
+	"\bconsumer\x18\x06 \x01(\tR\bconsumer\x12\x1d\n" +
 	"\n" +
-	"created_by\x18\b \x01(\tR\tcreatedBy\x129\n" +
+	"created_by\x18\a \x01(\tR\tcreatedBy\x129\n" +
 	"\n" +
-	"created_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x129\n" +
+	"created_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x129\n" +
 	"\n" +
-	"expires_at\x18\n" +
-	" \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"\x94\x01\n" +
+	"expires_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"\x94\x01\n" +
 	"\x1cCreateEventCredentialRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12%\n" +
 	"\x0eafter_sequence\x18\x02 \x01(\x04R\rafterSequence\x129\n" +
