@@ -27,6 +27,11 @@ func TestTheStoryOfASubscriberWithEveryServiceItsOwnProcess(t *testing.T) {
 	theStoryOfASubscriber(t, own(t, stack.Processes, stack.Options{}))
 }
 
+func TestTheStoryOfASubscriberOnThreeNATSServers(t *testing.T) {
+	t.Parallel()
+	theStoryOfASubscriber(t, own(t, stack.Standalone, stack.Options{NATSServers: 3}))
+}
+
 // eventCredential is what the command line shows of one.
 type eventCredential struct {
 	Credential struct {
