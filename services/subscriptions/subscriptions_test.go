@@ -2,7 +2,12 @@ package subscriptions_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
+	"io"
+	"net"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -15,6 +20,7 @@ import (
 	claimv1 "github.com/slipway-paas/slipway/gen/slipway/claim/v1"
 	deploymentv1 "github.com/slipway-paas/slipway/gen/slipway/deployment/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
+	"github.com/slipway-paas/slipway/libs/ca"
 	"github.com/slipway-paas/slipway/libs/eventstore"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/subscriptions"
@@ -326,6 +332,51 @@ func TestTheDoorIsNotOpenedToOthersInPlainText(t *testing.T) {
 	}
 	if err := (subscriptions.Config{}).Validate(); err != nil {
 		t.Errorf("turned off: %v", err)
+	}
+}
+
+func TestBeyondTheMachineItSpeaksTLSAlone(t *testing.T) {
+	t.Parallel()
+	h := begin(t)
+	h.stop()
+	authority, err := ca.Open(t.TempDir(), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := authority.Issue("events", time.Hour, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	h.config.Listen = "0.0.0.0:0"
+	h.config.TLSCert, h.config.TLSKey = authority.IdentityFile("events"), authority.IdentityFile("events")
+	h.start()
+	made := h.credential("acme", "ada", "c1")
+	root, err := os.ReadFile(authority.CertFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(root)
+	trust := nats.Secure(&tls.Config{RootCAs: roots, ServerName: "events", MinVersion: tls.VersionTLS12})
+	until(t, "the credential is known", func() bool {
+		in, err := h.dial(made, trust)
+		return err == nil && in.TLSRequired()
+	})
+	if _, err := h.dial(made); err == nil {
+		t.Error("a client that does not know the authority comes in")
+	}
+	plain, err := net.Dial("tcp", h.service.Address())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plain.Close()
+	if _, err := plain.Write([]byte("CONNECT {}\r\nPING\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	if err := plain.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	if said, err := io.ReadAll(plain); strings.Contains(string(said), "PONG") || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("in plain text it says %q, %v", said, err)
 	}
 }
 
