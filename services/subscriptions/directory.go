@@ -56,12 +56,12 @@ func (d *directory) one(rec eventstore.Recorded, begun, ended []credential) (b, 
 	case *identityv1.MemberJoined:
 		d.join(org, event.GetOperatorId())
 	case *identityv1.MemberRemoved:
-		delete(d.members[org], event.GetOperatorId())
-		for _, c := range d.live {
-			if c.org == org && c.operator == event.GetOperatorId() {
-				ended = append(ended, d.drop(c))
-			}
+		ended = append(ended, d.leave(org, event.GetOperatorId())...)
+	case *identityv1.OrgDeleted:
+		for operator := range d.members[org] {
+			ended = append(ended, d.leave(org, operator)...)
 		}
+		delete(d.members, org)
 	case *identityv1.EventCredentialCreated:
 		c := credential{
 			id: event.GetCredentialId(), org: event.GetOrgId(), operator: event.GetOperatorId(), key: event.GetPublicKey(), after: event.GetAfterSequence(),
@@ -88,6 +88,17 @@ func (d *directory) join(org, operator string) {
 		d.members[org] = map[string]bool{}
 	}
 	d.members[org][operator] = true
+}
+
+// leave ends what the operator made in the organization.
+func (d *directory) leave(org, operator string) (ended []credential) {
+	delete(d.members[org], operator)
+	for _, c := range d.live {
+		if c.org == org && c.operator == operator {
+			ended = append(ended, d.drop(c))
+		}
+	}
+	return ended
 }
 
 func (d *directory) drop(c credential) credential {

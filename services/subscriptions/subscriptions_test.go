@@ -203,6 +203,13 @@ func TestAnEndedCredentialsConnectionsEndWithinASecond(t *testing.T) {
 	if !kept.IsConnected() {
 		t.Error("another credential's connection ended too")
 	}
+
+	since = time.Now()
+	h.occur("acme", subjects.Org, "acme", &identityv1.OrgDeleted{DeletedBy: "ada"})
+	ended(t, kept, since, "the organization was deleted")
+	if _, err := h.dial(stays); !errors.Is(err, nats.ErrAuthorization) {
+		t.Errorf("a deleted organization's credential connects: %v", err)
+	}
 }
 
 func TestOnlyWhoHasTheSeedComesIn(t *testing.T) {
