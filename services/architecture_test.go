@@ -114,7 +114,7 @@ func TestAServiceNeverImportsAnother(t *testing.T) {
 var pure = []string{
 	"services/scheduler/deployment", "services/scheduler/placement", "services/scheduler/audit",
 	"services/proxy-config/routing", "services/identity/operator", "services/gateway/statusview",
-	"services/webhooks/webhook", "services/webhooks/delivery",
+	"services/webhooks/webhook", "services/webhooks/delivery", "services/identity/eventcredential",
 }
 
 func TestThePureCoreReadsNoClockNoRandomAndNoWorld(t *testing.T) {

@@ -188,9 +188,10 @@ func owned(t *testing.T, s *stack.Stack) tenant {
 	t.Cleanup(func() { _, _ = deploys.Do(context.Background(), http.MethodDelete, "/api/deploy/apps/"+d, nil) })
 	return tenant{org: org, things: map[string]string{
 		"DeployService.id": d, "OrgService.org_id": org, "OrgService.member_id": ada.id,
-		"ApiKeyService.id":   made("api_key", "/api/v1/api-keys", map[string]any{"name": "k", "scopes": []string{"deploy:read"}}),
-		"WebhookService.id":  made("webhook", "/api/v1/webhooks", map[string]any{"url": "https://example.com/hook", "types": []string{"DeploymentRunning"}}),
-		"OAuthAppService.id": granted(t, s, ada), "WebhookService.delivery_id": "msg_0123456789abcdef",
+		"ApiKeyService.id":          made("api_key", "/api/v1/api-keys", map[string]any{"name": "k", "scopes": []string{"deploy:read"}}),
+		"EventCredentialService.id": made("event_credential", "/api/v1/event-credentials", map[string]any{"name": "c"}),
+		"WebhookService.id":         made("webhook", "/api/v1/webhooks", map[string]any{"url": "https://example.com/hook", "types": []string{"DeploymentRunning"}}),
+		"OAuthAppService.id":        granted(t, s, ada), "WebhookService.delivery_id": "msg_0123456789abcdef",
 		"OAuthAppService.client_id": made("app", "/api/oauth/apps", map[string]any{"name": "Bot", "redirect_uris": []string{callback}, "scopes": []string{"deploy:read"}}),
 	}}
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/slipway-paas/slipway/e2e/client"
 	"github.com/slipway-paas/slipway/libs/natsconn"
+	"github.com/slipway-paas/slipway/libs/subjects"
 )
 
 // natsName is the process of the only NATS server, and begins those of several:
@@ -78,6 +79,11 @@ func (s *Stack) startServer(ctx context.Context, binary, name, address string, k
 		return fmt.Errorf("make the directory of %s: %w", name, err)
 	}
 	path := filepath.Join(dir, "nats.conf")
+	leaf, err := s.freePorts(1)
+	if err != nil {
+		return err
+	}
+	s.leaves = append(s.leaves, "nats-leaf://"+local(leaf[0]))
 	config := fmt.Sprintf(`listen: %q
 server_name: %q
 max_payload: 4MB
@@ -88,7 +94,9 @@ jetstream {
   sync_interval: always
 }
 include "users.conf"
-%s`, address, name, filepath.Join(dir, "store"), cluster)
+leafnodes { listen: %q }
+mappings { %q: %q }
+%s`, address, name, filepath.Join(dir, "store"), local(leaf[0]), subjects.SubscriptionsAPI, subjects.JetStreamAPI, cluster)
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		return fmt.Errorf("write the configuration of %s: %w", name, err)
 	}
@@ -100,6 +108,14 @@ include "users.conf"
 		return err
 	}
 	return waitListens(ctx, p, address)
+}
+
+// leafFlags say where the server for NATS clients outside joins the stack's own.
+func (s *Stack) leafFlags() []string {
+	if len(s.leaves) == 0 {
+		return nil
+	}
+	return []string{"--subscriptions-leaf", strings.Join(s.leaves, ","), "--subscriptions-leaf-key", s.key(natsconn.RoleSubscriptions)}
 }
 
 // ConnectNATS joins the platform's NATS as the platform itself. close ends it.

@@ -53,7 +53,7 @@ func (s *Stack) startProcesses(ctx context.Context) error {
 		{"registry", []string{"--listen", s.Registry, "--store-dir", filepath.Join(s.dataDir(), "registry")}},
 		{"billing", []string{"--rpc-listen", billing}},
 		{"identity", []string{
-			"--rpc-listen", identity, "--public-url", s.API,
+			"--rpc-listen", identity, "--public-url", s.API, "--subscriptions-url", s.Subscriptions,
 			"--credentials-file", filepath.Join(s.dataDir(), "credentials.json"),
 			"--master-key", s.MasterKey(),
 		}},
@@ -62,6 +62,7 @@ func (s *Stack) startProcesses(ctx context.Context) error {
 			"--master-key", s.MasterKey(), "--allowed-registries", s.registries(),
 		}, s.rolloutFlags()...)},
 		{"webhooks", append([]string{"--rpc-listen", webhooks, "--master-key", s.MasterKey()}, s.webhookFlags()...)},
+		{"subscriptions", append(s.leafFlags(), "--subscriptions-listen", local(s.ports.Subscriptions))},
 		{"health", nil},
 		{"proxy-config", nil},
 	}

@@ -82,6 +82,8 @@ type Ports struct {
 	API, EdgeHTTP, EdgeHTTPS, Registry, NATS int
 	// Ops is where metrics are.
 	Ops int
+	// Subscriptions is where NATS clients outside connect.
+	Subscriptions int
 }
 
 // Stack is a running platform.
@@ -94,7 +96,9 @@ type Stack struct {
 	Registry string
 	// NATS is nats://host:port, NATSKeys the directory with the roles' key files.
 	NATS, NATSKeys string
-	BaseDomain     string
+	// Subscriptions is where NATS clients outside connect, nats://host:port.
+	Subscriptions string
+	BaseDomain    string
 	// Dir holds the data and, under logs, each process's output.
 	Dir string
 	// Database is where PostgreSQL is, postgres://…; of platforms in several processes.
@@ -112,6 +116,8 @@ type Stack struct {
 	reserved *os.File
 	ours     map[int]bool
 	images   appimage.Builder
+	// leaves are where leaf nodes join NATS servers of the stack's own.
+	leaves []string
 
 	mu sync.Mutex
 	// processes are in the order they were started.
@@ -145,11 +151,11 @@ func newStack(o Options) (*Stack, error) {
 	if o.Ports != nil {
 		s.ports = *o.Ports
 	} else {
-		p, err := s.freePorts(6)
+		p, err := s.freePorts(7)
 		if err != nil {
 			return nil, err
 		}
-		s.ports = Ports{API: p[0], EdgeHTTP: p[1], EdgeHTTPS: p[2], Registry: p[3], NATS: p[4], Ops: p[5]}
+		s.ports = Ports{API: p[0], EdgeHTTP: p[1], EdgeHTTPS: p[2], Registry: p[3], NATS: p[4], Ops: p[5], Subscriptions: p[6]}
 	}
 	s.API = "http://" + local(s.ports.API)
 	s.Edge = "http://" + local(s.ports.EdgeHTTP)
@@ -157,6 +163,7 @@ func newStack(o Options) (*Stack, error) {
 	s.Ops = "http://" + local(s.ports.Ops)
 	s.Registry = local(s.ports.Registry)
 	s.NATS = "nats://" + local(s.ports.NATS)
+	s.Subscriptions = "nats://" + local(s.ports.Subscriptions)
 	s.Dir = o.Dir
 	if s.Dir == "" {
 		s.temporary = true

@@ -28,6 +28,7 @@ func Standalone(ctx context.Context, o Options) (*Stack, error) {
 		"--registry", local(s.ports.Registry),
 		"--base-domain", s.BaseDomain,
 		"--ops-listen", local(s.ports.Ops),
+		"--subscriptions-listen", local(s.ports.Subscriptions),
 	}
 	args = slices.Concat(args, s.rolloutFlags(), s.capacityFlags("--node-"), s.limitFlags(), s.webhookFlags())
 	replicas := max(1, o.NATSReplicas)
@@ -45,6 +46,7 @@ func Standalone(ctx context.Context, o Options) (*Stack, error) {
 		args = append(args, "--nats", local(s.ports.NATS))
 	} else {
 		args = append(args, "--nats", s.NATS, "--nats-key", s.key(natsconn.RolePlatform), "--nats-replicas", strconv.Itoa(replicas))
+		args = append(args, s.leafFlags()...)
 	}
 	if _, err := s.run(command{name: Daemon, binary: filepath.Join(s.bin, Daemon), args: args}); err != nil {
 		return nil, errors.Join(err, s.Close(ctx))

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/slipway-paas/slipway/libs/subjects"
 )
 
 const (
@@ -32,6 +34,9 @@ type EmbeddedConfig struct {
 	StoreDir string
 	// Keys are who may connect. Run takes up keys of nodes that come and go later.
 	Keys Keys
+	// Leaf is where the server that outsiders connect to joins, without TLS: host:port of
+	// this machine, port 0 for a free one (see LeafURL). Empty lets none join.
+	Leaf string
 	Log  *slog.Logger
 }
 
@@ -43,10 +48,13 @@ type Embedded struct {
 	// listen has the port that was really taken, for the next start.
 	listen string
 	// host and port are what the server that runs was told.
-	host   string
-	port   int
-	logger *natsLogger
-	stop   sync.Once
+	host string
+	port int
+	// leafHost and leafPort are where leaf nodes join; the port is 0 when they do not.
+	leafHost string
+	leafPort int
+	logger   *natsLogger
+	stop     sync.Once
 
 	mu      sync.Mutex
 	server  *server.Server
@@ -58,11 +66,40 @@ type Embedded struct {
 func StartEmbedded(c EmbeddedConfig) (*Embedded, error) {
 	c.StoreDir = filepath.Clean(c.StoreDir)
 	e := &Embedded{config: c, listen: c.Listen, logger: newLogger(c.Log.With("part", "nats"))}
+	if c.Leaf != "" {
+		if err := e.leafAt(c.Leaf); err != nil {
+			return nil, err
+		}
+	}
 	if err := e.start(); err != nil {
 		return nil, err
 	}
 	e.listen = e.server.Addr().String()
+	if c.Leaf != "" {
+		facts, err := e.server.Varz(nil)
+		if err != nil {
+			e.Stop()
+			return nil, fmt.Errorf("ask the embedded NATS server where leaf nodes join: %w", err)
+		}
+		e.leafPort = facts.LeafNode.Port
+	}
 	return e, nil
+}
+
+// leafAt has leaf nodes join there.
+func (e *Embedded) leafAt(address string) error {
+	host, portText, err := net.SplitHostPort(address)
+	if err != nil {
+		return fmt.Errorf("leaf node address %q: %w", address, err)
+	}
+	if e.leafPort, err = strconv.Atoi(portText); err != nil {
+		return fmt.Errorf("leaf node address %q: %w", address, err)
+	}
+	if e.leafPort == 0 {
+		e.leafPort = server.RANDOM_PORT
+	}
+	e.leafHost = host
+	return nil
 }
 
 // start makes a server on the address and the store; the one before it has ended.
@@ -79,7 +116,11 @@ func (e *Embedded) start() error {
 		port = server.RANDOM_PORT
 	}
 	e.host, e.port = host, port
-	ns, err := server.NewServer(e.options())
+	options, err := e.options()
+	if err != nil {
+		return err
+	}
+	ns, err := server.NewServer(options)
 	if err != nil {
 		return fmt.Errorf("configure the embedded NATS server: %w", err)
 	}
@@ -104,8 +145,8 @@ func (e *Embedded) start() error {
 }
 
 // options are the server's, for those who have a key now.
-func (e *Embedded) options() *server.Options {
-	return &server.Options{
+func (e *Embedded) options() (*server.Options, error) {
+	options := &server.Options{
 		ServerName:         "slipway",
 		Host:               e.host,
 		Port:               e.port,
@@ -122,6 +163,16 @@ func (e *Embedded) options() *server.Options {
 		// Nothing of ours asks the system account; without it there is less to keep.
 		NoSystemAccount: true,
 	}
+	if e.leafPort == 0 {
+		return options, nil
+	}
+	options.LeafNode.Host, options.LeafNode.Port = e.leafHost, e.leafPort
+	all := server.NewAccount(server.DEFAULT_GLOBAL_ACCOUNT)
+	if err := all.AddMapping(subjects.SubscriptionsAPI, subjects.JetStreamAPI); err != nil {
+		return nil, fmt.Errorf("let leaf nodes call JetStream: %w", err)
+	}
+	options.Accounts = []*server.Account{all}
+	return options, nil
 }
 
 // known are the keys of those who may connect.
@@ -139,6 +190,14 @@ func (e *Embedded) current() *server.Server {
 
 // URL is where other processes reach it.
 func (e *Embedded) URL() string { return "nats://" + e.listen }
+
+// LeafURL is where the server that outsiders connect to joins; empty when none does.
+func (e *Embedded) LeafURL() string {
+	if e.leafPort == 0 {
+		return ""
+	}
+	return "nats-leaf://" + net.JoinHostPort(e.leafHost, strconv.Itoa(e.leafPort))
+}
 
 // InProcessConn connects inside the process, without a socket, to the server that
 // runs now; see nats.InProcessServer.

@@ -21,8 +21,8 @@ const (
 	keySuffix  = ".nk"
 )
 
-// Keys are the key files of one platform: of the roles platform and edge, and one for
-// each node. Whoever holds a file has that role, or is that node: they are made
+// Keys are the key files of one platform: of the roles platform, edge and subscriptions,
+// and one for each node. Whoever holds a file has that role, or is that node: they are made
 // readable by their owner only.
 type Keys struct {
 	dir    string
@@ -30,15 +30,15 @@ type Keys struct {
 	nodes  map[string]string // public keys by node id
 }
 
-// EnsureKeys reads the key files in dir, <dir>/platform.nk, edge.nk and node-<id>.nk of
-// every node that has one, making those of the roles and of the named nodes where they
+// EnsureKeys reads the key files in dir, <dir>/platform.nk, edge.nk, subscriptions.nk
+// and node-<id>.nk of every node that has one, making those of the roles and of the named nodes where they
 // are not there.
 func EnsureKeys(dir string, nodes ...string) (Keys, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return Keys{}, fmt.Errorf("make the NATS key directory: %w", err)
 	}
 	keys := Keys{dir: dir, public: map[Role]string{}}
-	for _, role := range []Role{RolePlatform, RoleEdge} {
+	for _, role := range []Role{RolePlatform, RoleEdge, RoleSubscriptions} {
 		public, err := ensureKey(keys.SeedFile(role))
 		if err != nil {
 			return Keys{}, err

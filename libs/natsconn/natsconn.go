@@ -27,6 +27,9 @@ const (
 	RoleNode Role = "node"
 	// RoleEdge reads routes and acknowledges them.
 	RoleEdge Role = "edge"
+	// RoleSubscriptions is the server that outsiders connect to, which joins as a leaf
+	// node: it hears of tenants' events and reads consumers of the log.
+	RoleSubscriptions Role = "subscriptions"
 )
 
 // inboxPrefix keeps roles, and nodes, from reading each other's answers. node is empty

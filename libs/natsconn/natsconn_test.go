@@ -239,3 +239,31 @@ func TestKeysAreMadeOnceAndForTheirOwnerOnly(t *testing.T) {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
 }
+
+func TestALogOfBeforeRepeatsWhatItStoresFromNowOn(t *testing.T) {
+	t.Parallel()
+	js := connect(t, start(t, t.TempDir()), natsconn.RolePlatform, slog.DiscardHandler)
+	ctx := deadline(t)
+	if _, err := js.CreateStream(ctx, jetstream.StreamConfig{
+		Name: subjects.StreamEvents, Subjects: []string{subjects.AllEvents}, AllowAtomicPublish: true, AllowDirect: true, DenyDelete: true, DenyPurge: true, Duplicates: 2 * time.Minute,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.Publish(ctx, subjects.Of("acme", subjects.Org, "acme").Event("OrgCreated"), []byte("before")); err != nil {
+		t.Fatal(err)
+	}
+	if err := natsconn.Provision(ctx, js, 1); err != nil {
+		t.Fatal(err)
+	}
+	heard, err := js.Conn().SubscribeSync(subjects.LiveEvents)
+	if err != nil {
+		t.Fatal(err)
+	}
+	subject := subjects.Of("acme", subjects.Org, "acme").Event("MemberJoined")
+	if _, err := js.Publish(ctx, subject, []byte("after")); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := heard.NextMsgWithContext(ctx); err != nil || m.Subject != subjects.LiveOf(subject) || m.Header.Get("Nats-Sequence") != "2" || string(m.Data) != "after" {
+		t.Errorf("repeated %v, %v", m, err)
+	}
+}

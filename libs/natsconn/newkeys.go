@@ -24,7 +24,11 @@ func (e *Embedded) takeUpKeys(ctx context.Context) {
 	e.mu.Lock()
 	e.config.Keys = now
 	e.mu.Unlock()
-	if err := e.current().ReloadOptions(e.options()); err != nil {
+	options, err := e.options()
+	if err == nil {
+		err = e.current().ReloadOptions(options)
+	}
+	if err != nil {
 		e.mu.Lock()
 		e.config.Keys = before // so that it is tried again
 		e.mu.Unlock()

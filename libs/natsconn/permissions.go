@@ -1,6 +1,7 @@
 package natsconn
 
 import (
+	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/slipway-paas/slipway/libs/subjects"
@@ -11,11 +12,29 @@ func (k Keys) users() []*server.NkeyUser {
 	users := []*server.NkeyUser{
 		{Nkey: k.public[RolePlatform]},
 		{Nkey: k.public[RoleEdge], Permissions: permissions(RoleEdge.inboxPrefix(""), edgePublishes())},
+		subscriptions(k.public[RoleSubscriptions]),
 	}
 	for _, node := range k.Nodes() {
 		users = append(users, &server.NkeyUser{Nkey: k.nodes[node], Permissions: permissions(RoleNode.inboxPrefix(node), nodePublishes(node))})
 	}
 	return users
+}
+
+// subscriptions may join as a leaf node only. It cannot be held to outsiders' consumers
+// by name, as a token of a subject is matched whole or not at all.
+func subscriptions(public string) *server.NkeyUser {
+	reads := subjects.LeafConsumerAPI("*")
+	return &server.NkeyUser{
+		Nkey:                   public,
+		AllowedConnectionTypes: map[string]struct{}{jwt.ConnectionTypeLeafnode: {}},
+		Permissions: &server.Permissions{
+			Publish: &server.SubjectPermission{Allow: []string{reads.Info, reads.Next, reads.Ack}},
+			Subscribe: &server.SubjectPermission{
+				Allow: []string{subjects.LiveEvents, subjects.ServiceReplies},
+				Deny:  []string{subjects.LivePlatform},
+			},
+		},
+	}
 }
 
 // nodePublishes is what the node may send: questions about itself, its own heartbeat,

@@ -47,6 +47,8 @@ func Provision(ctx context.Context, js jetstream.JetStream, replicas int) error 
 			AllowDirect:        true,
 			DenyDelete:         true,
 			DenyPurge:          true,
+			// What is published is not yet what happened: outsiders hear of what was stored.
+			RePublish: &jetstream.RePublish{Source: subjects.AllEvents, Destination: subjects.LiveOf(subjects.AllEvents)},
 		},
 		{
 			Name:              subjects.StreamProbes,

@@ -2,6 +2,8 @@ package natsconn
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -15,6 +17,9 @@ func (k Keys) Users() string {
 	b.WriteString("authorization {\n  users: [\n")
 	for _, user := range k.users() {
 		fmt.Fprintf(&b, "    {\n      nkey: %s\n", user.Nkey)
+		if len(user.AllowedConnectionTypes) > 0 {
+			fmt.Fprintf(&b, "      allowed_connection_types: [%s]\n", strings.Join(slices.Sorted(maps.Keys(user.AllowedConnectionTypes)), ", "))
+		}
 		if p := user.Permissions; p != nil {
 			fmt.Fprintf(&b, "      permissions: {\n        publish: %s\n        subscribe: %s\n      }\n", allowed(p.Publish), allowed(p.Subscribe))
 		}
@@ -25,9 +30,17 @@ func (k Keys) Users() string {
 }
 
 func allowed(p *server.SubjectPermission) string {
-	quoted := make([]string, len(p.Allow))
-	for i, subject := range p.Allow {
+	text := "{\n          allow: " + list(p.Allow)
+	if len(p.Deny) > 0 {
+		text += "\n          deny: " + list(p.Deny)
+	}
+	return text + "\n        }"
+}
+
+func list(all []string) string {
+	quoted := make([]string, len(all))
+	for i, subject := range all {
 		quoted[i] = "            \"" + subject + "\"" // quoted, for the server reads $ as a variable
 	}
-	return "{\n          allow: [\n" + strings.Join(quoted, "\n") + "\n          ]\n        }"
+	return "[\n" + strings.Join(quoted, "\n") + "\n          ]"
 }

@@ -24,19 +24,28 @@ func TestAServerOfYourOwnLetsEachRoleDoWhatTheEmbeddedOneDoes(t *testing.T) {
 	if err != nil {
 		t.Fatalf("the server does not understand it: %v\n%s", err, keys.Users())
 	}
-	if len(options.Nkeys) != 3 {
-		t.Fatalf("%d users, want platform, node and edge", len(options.Nkeys))
+	if len(options.Nkeys) != 4 {
+		t.Fatalf("%d users, want platform, node, edge and subscriptions", len(options.Nkeys))
 	}
-	limited := 0
+	limited, denied := 0, 0
 	for _, user := range options.Nkeys {
 		if p := user.Permissions; p != nil {
 			limited++
 			if len(p.Publish.Allow) == 0 || len(p.Subscribe.Allow) == 0 {
 				t.Errorf("%s may do nothing: %+v", user.Nkey, p)
 			}
+			if len(p.Subscribe.Deny) > 0 {
+				denied++
+				if _, leaf := user.AllowedConnectionTypes["LEAFNODE"]; !leaf || len(user.AllowedConnectionTypes) != 1 {
+					t.Errorf("the server for outsiders may connect as %v", user.AllowedConnectionTypes)
+				}
+			}
 		}
 	}
-	if limited != 2 {
-		t.Errorf("%d users are limited, want node and edge", limited)
+	if denied != 1 {
+		t.Errorf("%d users are denied what is no tenant's, want subscriptions", denied)
+	}
+	if limited != 3 {
+		t.Errorf("%d users are limited, want node, edge and subscriptions", limited)
 	}
 }

@@ -52,11 +52,14 @@ const (
 	Node       = "node"
 	Webhook    = "webhook"
 	Domain     = "domain"
+
+	// EventCredential is what a NATS client outside reads an org's events with.
+	EventCredential = "eventcredential"
 )
 
 // TenantKinds are the kinds of aggregate that an org's own events are of.
 func TenantKinds() []string {
-	return []string{Deployment, Org, APIKey, OAuthApp, Grant, Operator, Webhook, Domain}
+	return []string{Deployment, Org, APIKey, OAuthApp, Grant, Operator, Webhook, Domain, EventCredential}
 }
 
 // AllEvents is the filter that matches every event.

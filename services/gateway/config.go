@@ -91,6 +91,8 @@ type Deps struct {
 	Accounts identityv1.AccountServiceClient
 	Orgs     identityv1.OrgServiceClient
 	APIKeys  identityv1.ApiKeyServiceClient
+	// EventCredentials answers organizations about those of their NATS clients.
+	EventCredentials identityv1.EventCredentialServiceClient
 	// Webhooks tells endpoints outside of events.
 	Webhooks webhooksv1.WebhookServiceClient
 	// OAuth keeps apps and grants.
@@ -129,7 +131,7 @@ func (d Deps) withDefaults() (Deps, error) {
 	if d.Authenticator == nil && d.Identity != nil {
 		d.Authenticator = authn.NewTokens(d.Identity, d.Now)
 	}
-	if d.Scheduler == nil || d.Admin == nil || d.Tiers == nil || d.Authenticator == nil || d.Accounts == nil || d.Orgs == nil || d.APIKeys == nil || d.OAuth == nil || d.Webhooks == nil || d.Store == nil || d.Services == nil || d.Log == nil {
+	if d.Scheduler == nil || d.Admin == nil || d.Tiers == nil || d.Authenticator == nil || d.Accounts == nil || d.Orgs == nil || d.APIKeys == nil || d.EventCredentials == nil || d.OAuth == nil || d.Webhooks == nil || d.Store == nil || d.Services == nil || d.Log == nil {
 		return d, errors.New("the gateway needs clients of scheduler, tiers, identity and webhooks, an event store, the services' readiness and a logger")
 	}
 	return d, nil

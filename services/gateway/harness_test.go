@@ -224,16 +224,17 @@ func begin(t testing.TB, change ...func(*gateway.Config, *gateway.Deps)) *stage 
 	config := gateway.Config{Listen: "127.0.0.1:0", Heartbeat: 50 * time.Millisecond}
 	s.schedulerClient = schedulerv1.NewSchedulerServiceClient(inside.Conn())
 	deps := gateway.Deps{
-		Scheduler: s.schedulerClient,
-		Admin:     adminv1.NewAdminServiceClient(inside.Conn()),
-		Tiers:     billingv1.NewTierServiceClient(inside.Conn()),
-		Identity:  identityv1.NewIdentityServiceClient(inside.Conn()),
-		Accounts:  identityv1.NewAccountServiceClient(inside.Conn()),
-		Orgs:      identityv1.NewOrgServiceClient(inside.Conn()),
-		OAuth:     identityv1.NewOAuthServiceClient(inside.Conn()),
-		APIKeys:   identityv1.NewApiKeyServiceClient(inside.Conn()),
-		Webhooks:  webhooksv1.NewWebhookServiceClient(inside.Conn()),
-		Store:     s.store, Services: func() map[string]bool { return s.services }, Version: "1.2.3", Log: log,
+		Scheduler:        s.schedulerClient,
+		Admin:            adminv1.NewAdminServiceClient(inside.Conn()),
+		Tiers:            billingv1.NewTierServiceClient(inside.Conn()),
+		Identity:         identityv1.NewIdentityServiceClient(inside.Conn()),
+		Accounts:         identityv1.NewAccountServiceClient(inside.Conn()),
+		Orgs:             identityv1.NewOrgServiceClient(inside.Conn()),
+		OAuth:            identityv1.NewOAuthServiceClient(inside.Conn()),
+		APIKeys:          identityv1.NewApiKeyServiceClient(inside.Conn()),
+		EventCredentials: identityv1.NewEventCredentialServiceClient(inside.Conn()),
+		Webhooks:         webhooksv1.NewWebhookServiceClient(inside.Conn()),
+		Store:            s.store, Services: func() map[string]bool { return s.services }, Version: "1.2.3", Log: log,
 	}
 	for _, c := range change {
 		c(&config, &deps)

@@ -187,3 +187,22 @@ func (s *keyServer) ListApiKeys(ctx context.Context, in *identityv1.ListApiKeysR
 func (s *keyServer) RevokeApiKey(ctx context.Context, in *identityv1.RevokeApiKeyRequest) (*identityv1.RevokeApiKeyResponse, error) {
 	return relay(ctx, s.log, "revoke an API key", s.keys.RevokeApiKey, in)
 }
+
+// eventCredentialServer passes on what is done with credentials of NATS clients.
+type eventCredentialServer struct {
+	identityv1.UnimplementedEventCredentialServiceServer
+	credentials identityv1.EventCredentialServiceClient
+	log         *slog.Logger
+}
+
+func (s *eventCredentialServer) CreateEventCredential(ctx context.Context, in *identityv1.CreateEventCredentialRequest) (*identityv1.CreateEventCredentialResponse, error) {
+	return relay(ctx, s.log, "create an event credential", s.credentials.CreateEventCredential, in)
+}
+
+func (s *eventCredentialServer) ListEventCredentials(ctx context.Context, in *identityv1.ListEventCredentialsRequest) (*identityv1.ListEventCredentialsResponse, error) {
+	return relay(ctx, s.log, "list event credentials", s.credentials.ListEventCredentials, in)
+}
+
+func (s *eventCredentialServer) RevokeEventCredential(ctx context.Context, in *identityv1.RevokeEventCredentialRequest) (*identityv1.RevokeEventCredentialResponse, error) {
+	return relay(ctx, s.log, "revoke an event credential", s.credentials.RevokeEventCredential, in)
+}

@@ -46,6 +46,7 @@ func dialects() []protoreflect.ServiceDescriptor {
 		identityv1.File_slipway_identity_v1_accounts_proto.Services().ByName("SignUpService"),
 		identityv1.File_slipway_identity_v1_orgs_proto.Services().ByName("OrgService"),
 		identityv1.File_slipway_identity_v1_apikeys_proto.Services().ByName("ApiKeyService"),
+		identityv1.File_slipway_identity_v1_eventcredentials_proto.Services().ByName("EventCredentialService"),
 		oauthv1.File_slipway_oauth_v1_oauth_proto.Services().ByName("OAuthAppService"),
 		webhooksv1.File_slipway_webhooks_v1_webhooks_proto.Services().ByName("WebhookService"),
 	}
@@ -100,7 +101,7 @@ type registrar func(*runtime.ServeMux) error
 // created are the answers that say 201.
 func created(m proto.Message) bool {
 	switch m.(type) {
-	case *deployv1.CreateDeploymentResponse, *identityv1.CreateOrgResponse, *identityv1.InviteMemberResponse, *identityv1.CreateApiKeyResponse,
+	case *deployv1.CreateDeploymentResponse, *identityv1.CreateOrgResponse, *identityv1.InviteMemberResponse, *identityv1.CreateApiKeyResponse, *identityv1.CreateEventCredentialResponse,
 		*oauthv1.RegisterAppResponse, *webhooksv1.CreateWebhookResponse:
 		return true
 	}
@@ -117,6 +118,8 @@ type dialectServers struct {
 	apps     *appServer
 	events   *eventServer
 	webhooks *webhookServer
+
+	eventCredentials *eventCredentialServer
 }
 
 func (s dialectServers) grpc(r grpc.ServiceRegistrar) {
@@ -126,6 +129,7 @@ func (s dialectServers) grpc(r grpc.ServiceRegistrar) {
 	identityv1.RegisterSignUpServiceServer(r, s.accounts)
 	identityv1.RegisterOrgServiceServer(r, s.orgs)
 	identityv1.RegisterApiKeyServiceServer(r, s.keys)
+	identityv1.RegisterEventCredentialServiceServer(r, s.eventCredentials)
 	oauthv1.RegisterOAuthAppServiceServer(r, s.apps)
 	streamv1.RegisterEventServiceServer(r, s.events)
 	webhooksv1.RegisterWebhookServiceServer(r, s.webhooks)
@@ -140,6 +144,7 @@ func (s dialectServers) rest(mux *runtime.ServeMux) error {
 		identityv1.RegisterSignUpServiceHandlerServer(ctx, mux, s.accounts),
 		identityv1.RegisterOrgServiceHandlerServer(ctx, mux, s.orgs),
 		identityv1.RegisterApiKeyServiceHandlerServer(ctx, mux, s.keys),
+		identityv1.RegisterEventCredentialServiceHandlerServer(ctx, mux, s.eventCredentials),
 		oauthv1.RegisterOAuthAppServiceHandlerServer(ctx, mux, s.apps),
 		webhooksv1.RegisterWebhookServiceHandlerServer(ctx, mux, s.webhooks),
 	)

@@ -83,8 +83,9 @@ func New(c Config, d Deps) (*Service, error) {
 	register := dialectServers{
 		deploy: deploy, admin: &adminServer{scheduler: d.Admin, log: d.Log}, accounts: &accountServer{accounts: d.Accounts, log: d.Log},
 		orgs: &orgServer{orgs: d.Orgs, log: d.Log}, keys: &keyServer{keys: d.APIKeys, log: d.Log},
-		apps:   &appServer{identity: d.OAuth, log: d.Log},
-		events: &eventServer{streams: s.streams, log: d.Log}, webhooks: &webhookServer{webhooks: d.Webhooks, log: d.Log},
+		eventCredentials: &eventCredentialServer{credentials: d.EventCredentials, log: d.Log},
+		apps:             &appServer{identity: d.OAuth, log: d.Log},
+		events:           &eventServer{streams: s.streams, log: d.Log}, webhooks: &webhookServer{webhooks: d.Webhooks, log: d.Log},
 	}
 	register.grpc(s.rpc)
 	health := &healthReport{services: d.Services, version: d.Version}

@@ -14,6 +14,8 @@ type Config struct {
 	SessionTTL time.Duration `koanf:"session-ttl" usage:"how long a login lasts"`
 	// Issuer is what sessions' tokens name as theirs: where the gateway answers.
 	Issuer string `koanf:"-"`
+	// SubscriptionsURL is where NATS clients of organizations connect; shown to them.
+	SubscriptionsURL string `koanf:"subscriptions-url" usage:"where NATS clients outside connect to read events, e.g. tls://events.example.com:4223; shown with new event credentials"`
 	// SMTP, when it names a server, makes new accounts prove their address.
 	SMTP mail.Config `koanf:"smtp"`
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/identity/apikey"
 	"github.com/slipway-paas/slipway/services/identity/credential"
+	"github.com/slipway-paas/slipway/services/identity/eventcredential"
 	"github.com/slipway-paas/slipway/services/identity/oauth"
 	"github.com/slipway-paas/slipway/services/identity/operator"
 	"github.com/slipway-paas/slipway/services/identity/org"
@@ -34,6 +35,8 @@ type directory struct {
 	issuers map[subjects.Aggregate]credential.Issuer
 	keysOf  map[string]map[string]bool // ids of API keys by org
 	book    *credential.Book
+	// eventCredentials are the live ones by org and id.
+	eventCredentials map[string]map[string]eventcredential.State
 	// oauth is what OAuthService looks up.
 	oauth *oauth.Directory
 
@@ -46,7 +49,8 @@ func newDirectory() *directory {
 		operators: map[string]operator.State{}, where: map[string]subjects.Aggregate{}, emails: map[credential.Hash]string{},
 		orgs: map[string]org.State{}, memberOf: map[string]map[string]bool{}, invited: map[credential.Hash]map[string]bool{},
 		issuers: map[subjects.Aggregate]credential.Issuer{}, keysOf: map[string]map[string]bool{},
-		book: credential.NewBook(), oauth: oauth.NewDirectory(), moved: make(chan struct{}),
+		eventCredentials: map[string]map[string]eventcredential.State{},
+		book:             credential.NewBook(), oauth: oauth.NewDirectory(), moved: make(chan struct{}),
 	}
 }
 
@@ -62,6 +66,8 @@ func folds() map[string]func(*directory, eventstore.Recorded) {
 		subjects.OAuthApp: (*directory).applyOAuth,
 		subjects.Grant:    (*directory).applyOAuth,
 		subjects.Device:   (*directory).applyOAuth,
+
+		subjects.EventCredential: (*directory).applyEventCredential,
 	}
 }
 
@@ -127,6 +133,9 @@ func (d *directory) applyOrg(e eventstore.Recorded) {
 	}
 	for id := range before.Members {
 		drop(d.memberOf, id, after.ID)
+		if _, stays := after.Members[id]; !stays {
+			d.left(after.ID, id)
+		}
 	}
 	for id := range after.Members {
 		add(d.memberOf, id, after.ID)

@@ -58,6 +58,8 @@ type world struct {
 	orgs     identityv1.OrgServiceClient
 	keys     identityv1.ApiKeyServiceClient
 	oauth    identityv1.OAuthServiceClient
+
+	eventCredentials identityv1.EventCredentialServiceClient
 }
 
 func begin(t *testing.T, config identity.Config) *world {
@@ -96,6 +98,7 @@ func (w *world) start() {
 	w.service, w.identity = s, identityv1.NewIdentityServiceClient(inside.Conn())
 	w.accounts, w.orgs = identityv1.NewAccountServiceClient(inside.Conn()), identityv1.NewOrgServiceClient(inside.Conn())
 	w.keys, w.oauth = identityv1.NewApiKeyServiceClient(inside.Conn()), identityv1.NewOAuthServiceClient(inside.Conn())
+	w.eventCredentials = identityv1.NewEventCredentialServiceClient(inside.Conn())
 }
 
 // who asks, as the gateway does, who a credential speaks for.

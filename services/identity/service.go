@@ -24,6 +24,7 @@ import (
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/identity/apikey"
 	"github.com/slipway-paas/slipway/services/identity/credential"
+	"github.com/slipway-paas/slipway/services/identity/eventcredential"
 	"github.com/slipway-paas/slipway/services/identity/mail"
 	"github.com/slipway-paas/slipway/services/identity/oauth"
 	"github.com/slipway-paas/slipway/services/identity/operator"
@@ -59,6 +60,8 @@ type Service struct {
 	orgs      *decider.Handler[org.State, org.Command]
 	keys      *decider.Handler[apikey.State, apikey.Command]
 	uses      *uses
+
+	eventCredentials *decider.Handler[eventcredential.State, eventcredential.Command]
 }
 
 // New makes the service; Run fills it.
@@ -80,6 +83,8 @@ func New(c Config, d Deps) (*Service, error) {
 		operators: decider.NewHandler(d.Store, operator.Decider(), options[operator.State](d)),
 		orgs:      decider.NewHandler(d.Store, org.Decider(), options[org.State](d)),
 		keys:      decider.NewHandler(d.Store, apikey.Decider(), options[apikey.State](d)),
+
+		eventCredentials: decider.NewHandler(d.Store, eventcredential.Decider(), options[eventcredential.State](d)),
 	}
 	s.eraser = newEraser(d.Seal.Destroy, func(a subjects.Aggregate, err error) {
 		d.Log.Error("the data key of what was deleted is still there; trying again", "aggregate", a.String(), "error", err)
@@ -109,6 +114,7 @@ func (s *Service) Register(r grpc.ServiceRegistrar) {
 	identityv1.RegisterAccountServiceServer(r, accounts{Service: s})
 	identityv1.RegisterOrgServiceServer(r, orgs{Service: s})
 	identityv1.RegisterApiKeyServiceServer(r, keys{Service: s})
+	identityv1.RegisterEventCredentialServiceServer(r, eventCredentials{Service: s})
 	identityv1.RegisterOAuthServiceServer(r, s.oauth)
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/slipway-paas/slipway/libs/datadir"
+	"github.com/slipway-paas/slipway/libs/rpc"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/billing/tier"
 	"github.com/slipway-paas/slipway/services/gateway"
@@ -18,6 +19,7 @@ import (
 	"github.com/slipway-paas/slipway/services/identity/mail"
 	nodeagent "github.com/slipway-paas/slipway/services/node-agent"
 	"github.com/slipway-paas/slipway/services/scheduler"
+	"github.com/slipway-paas/slipway/services/subscriptions"
 	"github.com/slipway-paas/slipway/services/webhooks"
 )
 
@@ -32,6 +34,7 @@ type Config struct {
 	TrustedProxies []string `koanf:"edge-trusted-proxies" usage:"address ranges (CIDR) of proxies in front of the edge, whose X-Forwarded-For is believed"`
 	Registry       string   `koanf:"registry" default:"127.0.0.1:5055" usage:"host:port of the built-in OCI registry"`
 	NATS           string   `koanf:"nats" default:"127.0.0.1:4222" usage:"host:port of the built-in NATS server, or nats://host:port of your own, several with commas"`
+	NATSLeaf       string   `koanf:"nats-leaf" default:"127.0.0.1:0" usage:"host:port of this machine where slipway-subscriptions joins the built-in NATS server; port 0 takes a free one"`
 	NATSKey        string   `koanf:"nats-key" usage:"nkey seed file, for a NATS server of your own"`
 	// NATSReplicas is 3 on a cluster.
 	NATSReplicas int    `koanf:"nats-replicas" default:"1" usage:"servers that keep each stream: 1, or 3 in a cluster of your own"`
@@ -53,6 +56,9 @@ type Config struct {
 	// RateLimits are how many requests a minute the API answers.
 	RateLimits gateway.RateLimits `koanf:"rate-limits"`
 	Webhooks   webhooks.Config    `koanf:"webhooks"`
+	// Subscriptions are for NATS clients outside, SubscriptionsURL is where they connect.
+	Subscriptions    subscriptions.Config `koanf:"subscriptions"`
+	SubscriptionsURL string               `koanf:"subscriptions-url" usage:"where NATS clients outside connect, e.g. tls://events.example.com:4223; --subscriptions-listen when empty"`
 	// Tiers replaces the default tiers; YAML only.
 	Tiers []tier.Tier `koanf:"tiers"`
 }
@@ -74,6 +80,7 @@ func DefaultConfig() Config {
 		DataDir:           string(datadir.Default()),
 		AllowedRegistries: s.AllowedRegistries, ReservedSubdomains: s.ReservedSubdomains,
 		NodeLossAfter: s.NodeLossAfter, Rollout: s.Rollout, SessionTTL: i.SessionTTL, SMTP: i.SMTP,
+		Subscriptions: subscriptions.DefaultConfig(),
 	}
 }
 
@@ -128,6 +135,12 @@ func (c Config) Validate() error {
 	if err := c.Webhooks.Validate(); err != nil {
 		errs = append(errs, err)
 	}
+	if err := c.Subscriptions.Validate(); err != nil {
+		errs = append(errs, err)
+	}
+	if !rpc.Loopback(c.NATSLeaf) {
+		errs = append(errs, fmt.Errorf("--nats-leaf: %q must be on this machine, such as 127.0.0.1:7422: leaf nodes join without TLS", c.NATSLeaf))
+	}
 	return errors.Join(errs...)
 }
 
@@ -136,6 +149,9 @@ func (c Config) addresses() []address {
 	all := []address{{"--listen", c.Listen}, {"--edge-http", c.EdgeHTTP}, {"--edge-https", c.EdgeHTTPS}, {"--registry", c.Registry}}
 	if !c.externalNATS() {
 		all = append(all, address{"--nats", c.NATS})
+	}
+	if c.subscribes() {
+		all = append(all, address{"--subscriptions-listen", c.Subscriptions.Listen})
 	}
 	return all
 }
@@ -175,6 +191,23 @@ func (c Config) validateAddresses() []error {
 // externalNATS reports whether --nats names a server of the operator's own.
 func (c Config) externalNATS() bool { return strings.Contains(c.NATS, "://") }
 
+// subscribes reports whether NATS clients outside may connect: NATS servers of the
+// operator's own must let the server for them join.
+func (c Config) subscribes() bool {
+	return c.Subscriptions.On() && (!c.externalNATS() || c.Subscriptions.Leaf != "")
+}
+
+// subscriptionsURL is where NATS clients outside connect; empty when they cannot.
+func (c Config) subscriptionsURL() string {
+	switch {
+	case !c.subscribes() || c.SubscriptionsURL != "":
+		return c.SubscriptionsURL
+	case c.Subscriptions.TLSCert != "":
+		return "tls://" + local(c.Subscriptions.Listen)
+	}
+	return "nats://" + local(c.Subscriptions.Listen)
+}
+
 // scheduler is the scheduler's share; registry is the built-in one's host:port.
 func (c Config) scheduler(registry string) scheduler.Config {
 	return scheduler.Config{
@@ -188,7 +221,7 @@ func (c Config) scheduler(registry string) scheduler.Config {
 
 // identity is identity's share.
 func (c Config) identity() identity.Config {
-	return identity.Config{SessionTTL: c.SessionTTL, Issuer: c.apiURL(), SMTP: c.SMTP}
+	return identity.Config{SessionTTL: c.SessionTTL, Issuer: c.apiURL(), SMTP: c.SMTP, SubscriptionsURL: c.subscriptionsURL()}
 }
 
 // apiURL is where a client on this machine reaches the API.

@@ -35,6 +35,7 @@ import (
 	"github.com/slipway-paas/slipway/services/scheduler"
 	"github.com/slipway-paas/slipway/services/standalone/internal/edge"
 	"github.com/slipway-paas/slipway/services/standalone/internal/postgres"
+	"github.com/slipway-paas/slipway/services/subscriptions"
 	"github.com/slipway-paas/slipway/services/webhooks"
 )
 
@@ -50,6 +51,8 @@ type ground struct {
 	// natsURL and edgeKey are how the edge reaches NATS, asNode how this machine's node does.
 	natsURL, edgeKey string
 	asNode           natsconn.Config
+	// leaf and leafKey are how the server for NATS clients outside joins NATS.
+	leaf, leafKey string
 	// writable says why the log cannot be written; nil when others keep it.
 	writable func() error
 }
@@ -59,7 +62,7 @@ func (p *platform) build(ctx context.Context) error {
 	return p.buildAll(ctx,
 		p.buildNATS, p.buildDatabase, p.buildCalls, p.buildRegistry,
 		p.buildBilling, p.buildIdentity, p.buildScheduler, p.buildProxyConfig, p.buildHealth, p.buildNodeAgent,
-		p.buildEdge, p.buildWebhooks, p.buildGateway, p.buildOps,
+		p.buildEdge, p.buildWebhooks, p.buildSubscriptions, p.buildGateway, p.buildOps,
 	)
 }
 
@@ -82,6 +85,7 @@ func (p *platform) buildNATS(ctx context.Context, g *ground) error {
 	if p.config.externalNATS() {
 		connect.URL, connect.SeedFile = p.config.NATS, p.config.NATSKey
 		g.natsURL, g.edgeKey = p.config.NATS, p.config.NATSKey
+		g.leaf, g.leafKey = p.config.Subscriptions.Leaf, p.config.Subscriptions.LeafKey
 		g.asNode = natsconn.Config{URL: p.config.NATS, SeedFile: p.config.NATSKey, Role: natsconn.RoleNode, Node: p.config.Node.ID, Log: p.log}
 	} else {
 		keys, err := natsconn.EnsureKeys(p.config.dir().NATSKeys(), p.config.Node.ID)
@@ -89,7 +93,7 @@ func (p *platform) buildNATS(ctx context.Context, g *ground) error {
 			return err
 		}
 		server, err := natsconn.StartEmbedded(natsconn.EmbeddedConfig{
-			Listen: p.config.NATS, StoreDir: p.config.dir().NATSStore(), Keys: keys, Log: p.log,
+			Listen: p.config.NATS, StoreDir: p.config.dir().NATSStore(), Keys: keys, Leaf: p.config.NATSLeaf, Log: p.log,
 		})
 		if err != nil {
 			return fmt.Errorf("--nats: %w", err)
@@ -97,6 +101,7 @@ func (p *platform) buildNATS(ctx context.Context, g *ground) error {
 		p.onClose(server.Stop)
 		p.group.Add("event log", server)
 		g.writable = server.Writable
+		g.leaf, g.leafKey = server.LeafURL(), keys.SeedFile(natsconn.RoleSubscriptions)
 		connect.Server, connect.SeedFile = server, keys.SeedFile(natsconn.RolePlatform)
 		g.natsURL, g.edgeKey = "nats://"+local(p.config.NATS), keys.SeedFile(natsconn.RoleEdge)
 		g.asNode = natsconn.Config{Server: server, SeedFile: keys.NodeSeedFile(p.config.Node.ID), Role: natsconn.RoleNode, Node: p.config.Node.ID, Log: p.log}
@@ -285,6 +290,24 @@ func (p *platform) buildWebhooks(_ context.Context, g *ground) error {
 	return nil
 }
 
+func (p *platform) buildSubscriptions(_ context.Context, g *ground) error {
+	if !p.config.subscribes() {
+		p.log.Info("NATS clients outside cannot connect: --subscriptions-listen is empty, or --subscriptions-leaf does not say where to join the NATS servers")
+		return nil
+	}
+	c := p.config.Subscriptions
+	c.Leaf, c.LeafKey = g.leaf, g.leafKey
+	s, err := subscriptions.New(c, subscriptions.Deps{
+		Store: g.store, JetStream: g.js, Metrics: p.options.Observer.Registry, Log: p.log.With("part", "subscriptions"),
+	})
+	if err != nil {
+		return err
+	}
+	p.onClose(s.Close)
+	p.group.Add("subscriptions", s)
+	return nil
+}
+
 func (p *platform) buildGateway(ctx context.Context, g *ground) error {
 	rates, err := g.js.KeyValue(ctx, subjects.BucketRates)
 	if err != nil {
@@ -295,22 +318,23 @@ func (p *platform) buildGateway(ctx context.Context, g *ground) error {
 		return err
 	}
 	s, err := gateway.New(gateway.Config{Listen: p.config.Listen, PublicURL: p.config.PublicURL, RateLimits: p.config.RateLimits}, gateway.Deps{
-		Scheduler: schedulerv1.NewSchedulerServiceClient(g.calls.Conn()),
-		Admin:     adminv1.NewAdminServiceClient(g.calls.Conn()),
-		Tiers:     billingv1.NewTierServiceClient(g.calls.Conn()),
-		Identity:  identityv1.NewIdentityServiceClient(g.calls.Conn()),
-		Accounts:  identityv1.NewAccountServiceClient(g.calls.Conn()),
-		Orgs:      identityv1.NewOrgServiceClient(g.calls.Conn()),
-		APIKeys:   identityv1.NewApiKeyServiceClient(g.calls.Conn()),
-		Webhooks:  webhooksv1.NewWebhookServiceClient(g.calls.Conn()),
-		OAuth:     identityv1.NewOAuthServiceClient(g.calls.Conn()),
-		Store:     g.store,
-		Rates:     ratelimit.NewKV(rates),
-		Answers:   answers,
-		Probes:    probes.NewJetStream(g.js, p.log),
-		Services:  p.services,
-		Version:   p.options.Version,
-		Metrics:   p.options.Observer.Registry, Exposition: p.options.Observer.Metrics(),
+		Scheduler:        schedulerv1.NewSchedulerServiceClient(g.calls.Conn()),
+		Admin:            adminv1.NewAdminServiceClient(g.calls.Conn()),
+		Tiers:            billingv1.NewTierServiceClient(g.calls.Conn()),
+		Identity:         identityv1.NewIdentityServiceClient(g.calls.Conn()),
+		Accounts:         identityv1.NewAccountServiceClient(g.calls.Conn()),
+		Orgs:             identityv1.NewOrgServiceClient(g.calls.Conn()),
+		APIKeys:          identityv1.NewApiKeyServiceClient(g.calls.Conn()),
+		EventCredentials: identityv1.NewEventCredentialServiceClient(g.calls.Conn()),
+		Webhooks:         webhooksv1.NewWebhookServiceClient(g.calls.Conn()),
+		OAuth:            identityv1.NewOAuthServiceClient(g.calls.Conn()),
+		Store:            g.store,
+		Rates:            ratelimit.NewKV(rates),
+		Answers:          answers,
+		Probes:           probes.NewJetStream(g.js, p.log),
+		Services:         p.services,
+		Version:          p.options.Version,
+		Metrics:          p.options.Observer.Registry, Exposition: p.options.Observer.Metrics(),
 		Tracing: p.options.Observer.Tracing,
 		Log:     p.log.With("part", "gateway"),
 	})

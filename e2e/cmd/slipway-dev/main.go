@@ -36,7 +36,7 @@ func main() {
 func run(ctx context.Context, dir, bin string, verbose bool) error {
 	options := stack.Options{
 		Dir: dir, Bin: bin,
-		Ports: &stack.Ports{API: 8080, EdgeHTTP: 8000, EdgeHTTPS: 8443, Registry: 5055, NATS: 4222, Ops: 9090},
+		Ports: &stack.Ports{API: 8080, EdgeHTTP: 8000, EdgeHTTPS: 8443, Registry: 5055, NATS: 4222, Ops: 9090, Subscriptions: 4223},
 	}
 	if verbose {
 		options.Screen = os.Stderr

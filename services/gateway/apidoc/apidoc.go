@@ -154,12 +154,13 @@ func open() []string {
 // creations are the operations that answer 201, and what they say of it.
 func creations() map[string]string {
 	return map[string]string{
-		"DeployService_CreateDeployment": "Created; the work goes on in the background.",
-		"OrgService_CreateOrg":           "Created, with the caller as its owner.",
-		"OrgService_InviteMember":        "Invited; whoever has the address may join.",
-		"ApiKeyService_CreateApiKey":     "Created; the key is shown this once.",
-		"WebhookService_CreateWebhook":   "Created; the secret is shown this once.",
-		"OAuthAppService_RegisterApp":    "Registered; the client_secret is shown this once.",
+		"DeployService_CreateDeployment":               "Created; the work goes on in the background.",
+		"OrgService_CreateOrg":                         "Created, with the caller as its owner.",
+		"OrgService_InviteMember":                      "Invited; whoever has the address may join.",
+		"ApiKeyService_CreateApiKey":                   "Created; the key is shown this once.",
+		"EventCredentialService_CreateEventCredential": "Created; the seed is shown this once.",
+		"WebhookService_CreateWebhook":                 "Created; the secret is shown this once.",
+		"OAuthAppService_RegisterApp":                  "Registered; the client_secret is shown this once.",
 	}
 }
 
@@ -308,7 +309,7 @@ func described() []protoreflect.FileDescriptor {
 	return []protoreflect.FileDescriptor{
 		deployv1.File_slipway_deploy_v1_deploy_proto, adminv1.File_slipway_admin_v1_admin_proto,
 		identityv1.File_slipway_identity_v1_accounts_proto, identityv1.File_slipway_identity_v1_orgs_proto,
-		identityv1.File_slipway_identity_v1_apikeys_proto, oauthv1.File_slipway_oauth_v1_oauth_proto,
+		identityv1.File_slipway_identity_v1_apikeys_proto, identityv1.File_slipway_identity_v1_eventcredentials_proto, oauthv1.File_slipway_oauth_v1_oauth_proto,
 		webhooksv1.File_slipway_webhooks_v1_webhooks_proto,
 	}
 }

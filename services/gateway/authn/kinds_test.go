@@ -56,6 +56,7 @@ func TestEachMethodTakesTheKindsOfCredentialThatItIsFor(t *testing.T) {
 		methods(accounts.Get(0)), methods(accounts.Get(1)),
 		methods(identityv1.File_slipway_identity_v1_orgs_proto.Services().Get(0)), methods(identityv1.File_slipway_identity_v1_apikeys_proto.Services().Get(0)),
 		methods(webhooksv1.File_slipway_webhooks_v1_webhooks_proto.Services().Get(0)),
+		methods(identityv1.File_slipway_identity_v1_eventcredentials_proto.Services().Get(0)),
 	)
 	for _, method := range all {
 		takes := func(kind identityv1.CredentialKind) int {

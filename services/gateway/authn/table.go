@@ -61,6 +61,9 @@ var (
 	// connect is manage, and for what people let set things up and read events: it sets
 	// up where events go.
 	connect = rule{session: noScope, accessToken: access.AppsWrite + " " + access.EventsRead + "|" + access.Admin}
+	// manageEvents is for people, and for their command line: what it gives away is no
+	// more than the scope reads, and the role admin is asked for besides.
+	manageEvents = rule{session: noScope, accessToken: access.EventsRead}
 )
 
 // rules has every gRPC method of the public API. A method that is not here is refused.
@@ -119,16 +122,19 @@ var rules = map[string]rule{
 	identityv1.ApiKeyService_ListApiKeys_FullMethodName:  manage,
 	identityv1.ApiKeyService_RevokeApiKey_FullMethodName: manage,
 
-	webhooksv1.WebhookService_CreateWebhook_FullMethodName:         connect,
-	webhooksv1.WebhookService_ListWebhooks_FullMethodName:          connect,
-	webhooksv1.WebhookService_GetWebhook_FullMethodName:            connect,
-	webhooksv1.WebhookService_UpdateWebhook_FullMethodName:         connect,
-	webhooksv1.WebhookService_TestWebhook_FullMethodName:           connect,
-	webhooksv1.WebhookService_DeleteWebhook_FullMethodName:         connect,
-	webhooksv1.WebhookService_RotateWebhookSecret_FullMethodName:   connect,
-	webhooksv1.WebhookService_EnableWebhook_FullMethodName:         connect,
-	webhooksv1.WebhookService_ListWebhookDeliveries_FullMethodName: connect,
-	webhooksv1.WebhookService_ReplayWebhook_FullMethodName:         connect,
+	webhooksv1.WebhookService_CreateWebhook_FullMethodName:                 connect,
+	webhooksv1.WebhookService_ListWebhooks_FullMethodName:                  connect,
+	webhooksv1.WebhookService_GetWebhook_FullMethodName:                    connect,
+	webhooksv1.WebhookService_UpdateWebhook_FullMethodName:                 connect,
+	webhooksv1.WebhookService_TestWebhook_FullMethodName:                   connect,
+	webhooksv1.WebhookService_DeleteWebhook_FullMethodName:                 connect,
+	webhooksv1.WebhookService_RotateWebhookSecret_FullMethodName:           connect,
+	webhooksv1.WebhookService_EnableWebhook_FullMethodName:                 connect,
+	webhooksv1.WebhookService_ListWebhookDeliveries_FullMethodName:         connect,
+	webhooksv1.WebhookService_ReplayWebhook_FullMethodName:                 connect,
+	identityv1.EventCredentialService_CreateEventCredential_FullMethodName: manageEvents,
+	identityv1.EventCredentialService_ListEventCredentials_FullMethodName:  manageEvents,
+	identityv1.EventCredentialService_RevokeEventCredential_FullMethodName: manageEvents,
 
 	oauthv1.OAuthAppService_RegisterApp_FullMethodName:     manage,
 	oauthv1.OAuthAppService_GetApp_FullMethodName:          manage,

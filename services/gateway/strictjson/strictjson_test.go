@@ -14,6 +14,7 @@ import (
 
 	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
 	webhooksv1 "github.com/slipway-paas/slipway/gen/slipway/webhooks/v1"
+	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	"github.com/slipway-paas/slipway/services/gateway/strictjson"
 )
 
@@ -31,6 +32,20 @@ func TestARequestIsReadAsSent(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, &got, protocmp.Transform()); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestAPlaceInTheLogIsANumber(t *testing.T) {
+	t.Parallel()
+	var got identityv1.CreateEventCredentialRequest
+	if err := strictjson.Unmarshal([]byte(`{"name":"n","after_sequence":4294967296}`), &got); err != nil || got.GetAfterSequence() != 1<<32 {
+		t.Errorf("read %v, %v", &got, err)
+	}
+	for _, bad := range []string{`"7"`, `-1`, `1.5`, `true`} {
+		err := strictjson.Unmarshal([]byte(`{"after_sequence":`+bad+`}`), &identityv1.CreateEventCredentialRequest{})
+		if err == nil || !strings.Contains(err.Error(), `"after_sequence" must be a whole number`) {
+			t.Errorf("%s: %v", bad, err)
+		}
 	}
 }
 

@@ -93,18 +93,19 @@ func main() {
 			return err
 		}
 		s, err := gateway.New(gateway.Config{Listen: c.Listen, PublicURL: c.PublicURL, RateLimits: c.RateLimits}, gateway.Deps{
-			Scheduler: schedulerv1.NewSchedulerServiceClient(scheduler),
-			Admin:     adminv1.NewAdminServiceClient(scheduler),
-			Tiers:     billingv1.NewTierServiceClient(billing),
-			Identity:  identityv1.NewIdentityServiceClient(identity),
-			Accounts:  identityv1.NewAccountServiceClient(identity),
-			Orgs:      identityv1.NewOrgServiceClient(identity),
-			APIKeys:   identityv1.NewApiKeyServiceClient(identity),
-			Rates:     ratelimit.NewKV(rates),
-			Answers:   answers,
-			Webhooks:  webhooksv1.NewWebhookServiceClient(webhooks),
-			OAuth:     identityv1.NewOAuthServiceClient(identity),
-			Store:     events, Probes: probes.NewJetStream(js, p.Log), Services: watch.Services,
+			Scheduler:        schedulerv1.NewSchedulerServiceClient(scheduler),
+			Admin:            adminv1.NewAdminServiceClient(scheduler),
+			Tiers:            billingv1.NewTierServiceClient(billing),
+			Identity:         identityv1.NewIdentityServiceClient(identity),
+			Accounts:         identityv1.NewAccountServiceClient(identity),
+			Orgs:             identityv1.NewOrgServiceClient(identity),
+			APIKeys:          identityv1.NewApiKeyServiceClient(identity),
+			EventCredentials: identityv1.NewEventCredentialServiceClient(identity),
+			Rates:            ratelimit.NewKV(rates),
+			Answers:          answers,
+			Webhooks:         webhooksv1.NewWebhookServiceClient(webhooks),
+			OAuth:            identityv1.NewOAuthServiceClient(identity),
+			Store:            events, Probes: probes.NewJetStream(js, p.Log), Services: watch.Services,
 			Version: p.Version, Metrics: p.Observer.Registry, Exposition: p.Observer.Metrics(), Tracing: p.Observer.Tracing, Log: p.Log,
 		})
 		if err != nil {
