@@ -206,11 +206,11 @@ func scalar(token json.Token, field protoreflect.FieldDescriptor, name string) (
 		return protoreflect.ValueOfInt32(int32(min(max(i, math.MinInt32), math.MaxInt32))), nil
 	case protoreflect.Uint64Kind:
 		n, ok := token.(json.Number)
-		i, whole := wholeNumber(n)
-		if !ok || !whole || i < 0 {
-			return protoreflect.Value{}, fault("Field %s must be a whole number from 0 on, without quotes.", quote(name))
+		i, err := strconv.ParseUint(n.String(), 10, 64)
+		if !ok || err != nil {
+			return protoreflect.Value{}, fault("Field %s must be a whole number from 0 to %d, without quotes.", quote(name), uint64(math.MaxUint64))
 		}
-		return protoreflect.ValueOfUint64(uint64(i)), nil
+		return protoreflect.ValueOfUint64(i), nil
 	default:
 		return protoreflect.Value{}, fault("Field %s cannot be sent as JSON.", quote(name))
 	}
