@@ -72,7 +72,8 @@ func moduleOf(path string) string {
 func TestALowerModuleNeverImportsAHigherOne(t *testing.T) {
 	t.Parallel()
 	allowed := map[string][]string{
-		"libs":                       {"libs"},
+		// gen holds words alone and imports nothing of ours.
+		"libs":                       {"libs", "gen"},
 		"gen":                        {"gen"},
 		"services":                   {"libs", "gen", "services"},
 		"services/proxy-config/edge": {"libs", "gen", "services/proxy-config/edge"},

@@ -27,12 +27,12 @@ import (
 	healthv1 "github.com/slipway-paas/slipway/gen/slipway/health/v1"
 	nodev1 "github.com/slipway-paas/slipway/gen/slipway/node/v1"
 	schedulerv1 "github.com/slipway-paas/slipway/gen/slipway/scheduler/v1"
+	"github.com/slipway-paas/slipway/libs/claims"
 	"github.com/slipway-paas/slipway/libs/eventstore"
 	"github.com/slipway-paas/slipway/libs/projection"
 	"github.com/slipway-paas/slipway/libs/seal"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/libs/view"
-	"github.com/slipway-paas/slipway/services/scheduler/claims"
 	"github.com/slipway-paas/slipway/services/scheduler/deployment"
 	"github.com/slipway-paas/slipway/services/scheduler/fleet"
 	"github.com/slipway-paas/slipway/services/scheduler/readmodel"
@@ -106,7 +106,7 @@ func New(c Config, d Deps) (*Service, error) {
 	if s.figures, err = newFigures(d.Metrics, s.fleet, s.roster, func() int { return s.reactor.Waiting() }); err != nil {
 		return nil, err
 	}
-	s.names = names{book: claims.Book{Store: d.Store, Now: d.Now}}
+	s.names = names{book: claims.Book{Store: d.Store, Now: d.Now, Source: "scheduler"}}
 	s.handler = newHandler(d.Store, s.names, d.Now)
 	s.reactor = rollout.New(rollout.Deps{Store: d.Store, Fleet: s.fleet, Nodes: s.roster, Views: s.views,
 		Keys: d.Seal, Claims: s.names, Now: d.Now, Log: d.Log, AtOnce: d.AtOnce, Tracer: d.Tracer, Figures: s.figures})

@@ -6,15 +6,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/slipway-paas/slipway/libs/claims"
 	"github.com/slipway-paas/slipway/libs/eventstore"
 	"github.com/slipway-paas/slipway/libs/eventstore/memory"
-	"github.com/slipway-paas/slipway/services/scheduler/claims"
 )
 
 var name = claims.Name{Kind: claims.Subdomain, Value: "my-app"}
 
 func book() claims.Book {
-	return claims.Book{Store: memory.New(), Now: func() time.Time { return time.Unix(0, 0).UTC() }}
+	return claims.Book{Store: memory.New(), Source: "test", Now: func() time.Time { return time.Unix(0, 0).UTC() }}
 }
 
 func TestANameHasOneHolderAtATime(t *testing.T) {

@@ -63,6 +63,8 @@ func (e *TakenError) Error() string { return fmt.Sprintf("taken by others: %v", 
 type Book struct {
 	Store eventstore.Store
 	Now   func() time.Time
+	// Source is the service that takes and releases them, as events say it.
+	Source string
 }
 
 // Load returns the claim on one name.
@@ -119,6 +121,6 @@ func (b Book) Release(ctx context.Context, holder string, names ...Name) ([]even
 func (b Book) event(n Name, s State, payload proto.Message) eventstore.Expected {
 	return eventstore.Expected{LastSequence: s.Sequence, Event: eventstore.Event{
 		Aggregate: n.Aggregate(), ID: uuid.Must(uuid.NewV7()).String(),
-		Payload: payload, Time: b.Now(), Source: "scheduler",
+		Payload: payload, Time: b.Now(), Source: b.Source,
 	}}
 }
