@@ -135,7 +135,8 @@ func (x *DomainAdded) GetInitiatedBy() string {
 // certificate for it.
 type DomainVerified struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// method is cname, address or txt.
+	// method is cname, address or txt; or claim, for a name that the app held and was
+	// served at before domains were proved.
 	Method        string                 `protobuf:"bytes,1,opt,name=method,proto3" json:"method,omitempty"`
 	CheckedAt     *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=checked_at,json=checkedAt,proto3" json:"checked_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -187,12 +188,15 @@ func (x *DomainVerified) GetCheckedAt() *timestamppb.Timestamp {
 }
 
 // DomainCheckFailed: looked up and not found good. Recorded when the reason changes;
-// the domain is looked at again with backoff, until it is given up.
+// the domain is looked at again with backoff, until it is given up. A verified domain
+// stays verified: then this says that it has led elsewhere for long.
 type DomainCheckFailed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// code is stable: not_found, resolves_elsewhere, loops, proof_missing, dns_unavailable.
-	Code      string                 `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
-	Reason    string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Code   string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// attempt counts the looks since it was added, or somebody asked, as far as the
+	// process that looks remembers.
 	Attempt   uint32                 `protobuf:"varint,3,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	CheckedAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=checked_at,json=checkedAt,proto3" json:"checked_at,omitempty"`
 	// next_check_at is absent when it is looked at no more until asked to.
