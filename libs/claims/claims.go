@@ -20,12 +20,18 @@ import (
 
 // Kinds of name.
 const (
-	Subdomain    = "subdomain"
+	Subdomain = "subdomain"
+	// CustomDomain is for the one who has proved a domain, OrgDomain for the one app of
+	// an org that has it, proved or not.
 	CustomDomain = "custom_domain"
+	OrgDomain    = "org_domain"
 )
 
 // Name is one name of a kind.
 type Name struct{ Kind, Value string }
+
+// OrgsDomain is a domain's name within an org.
+func OrgsDomain(org, name string) Name { return Name{Kind: OrgDomain, Value: org + "/" + name} }
 
 // Aggregate is the claim on the name. Names are hashed: they may be long, and
 // hold characters that subjects do not.

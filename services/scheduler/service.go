@@ -34,6 +34,7 @@ import (
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/libs/view"
 	"github.com/slipway-paas/slipway/services/scheduler/deployment"
+	"github.com/slipway-paas/slipway/services/scheduler/domains"
 	"github.com/slipway-paas/slipway/services/scheduler/fleet"
 	"github.com/slipway-paas/slipway/services/scheduler/readmodel"
 	"github.com/slipway-paas/slipway/services/scheduler/rollout"
@@ -78,6 +79,7 @@ type Service struct {
 	handler *handler
 	reactor *rollout.Reactor
 	figures *figures
+	domains *domains.Directory
 	// nodeHandler runs commands on nodes; nodesKick has them looked at before time.
 	nodeHandler *nodeHandler
 	nodesKick   chan struct{}
@@ -100,7 +102,7 @@ func New(c Config, d Deps) (*Service, error) {
 	if d.Tracer == nil {
 		d.Tracer = nooptrace.NewTracerProvider().Tracer("scheduler")
 	}
-	s := &Service{config: c, deps: d, fleet: fleet.New(), views: &views{},
+	s := &Service{config: c, deps: d, fleet: fleet.New(), domains: domains.New(), views: &views{},
 		roster: roster.New(c.NodeLossAfter, d.Now), nodeHandler: newNodeHandler(d.Store, d.Now), nodesKick: make(chan struct{}, 1)}
 	var err error
 	if s.figures, err = newFigures(d.Metrics, s.fleet, s.roster, func() int { return s.reactor.Waiting() }); err != nil {
@@ -136,6 +138,7 @@ func (s *Service) Ready() error {
 //
 //	reads            what it does
 //	evt.*.deployment.>   folds the fleet, publishes views, carries rollouts on
+//	evt.*.domain.>       knows the domains of deployments
 //	evt._.node.>         folds which nodes are lost or to be drained
 //	VIEW_nodes           knows where there is room, and which node is silent
 //	svc.env.*.*          gives nodes their instances' environment
@@ -202,8 +205,12 @@ func (s *Service) followLog(ctx context.Context, group *errgroup.Group, beats He
 	handle := func(_ context.Context, events []eventstore.Recorded) error {
 		ids := make([]string, 0, len(events))
 		for _, e := range events {
-			if e.Aggregate.Kind == subjects.Node {
+			switch e.Aggregate.Kind {
+			case subjects.Node:
 				s.foldNode(e)
+				continue
+			case subjects.Domain:
+				s.domains.Apply(e)
 				continue
 			}
 			s.fleet.Apply(e)
@@ -218,5 +225,5 @@ func (s *Service) followLog(ctx context.Context, group *errgroup.Group, beats He
 		group.Go(func() error { return s.reactor.Run(ctx) })
 		group.Go(func() error { return s.decideNodes(ctx, beats) })
 	}
-	return s.deps.Store.Follow(ctx, 0, handle, caughtUp, subjects.KindFilter(subjects.Deployment), subjects.KindFilter(subjects.Node))
+	return s.deps.Store.Follow(ctx, 0, handle, caughtUp, subjects.KindFilter(subjects.Deployment), subjects.KindFilter(subjects.Node), subjects.KindFilter(subjects.Domain))
 }
