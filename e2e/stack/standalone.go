@@ -29,7 +29,7 @@ func Standalone(ctx context.Context, o Options) (*Stack, error) {
 		"--base-domain", s.BaseDomain,
 		"--ops-listen", local(s.ports.Ops),
 	}
-	args = slices.Concat(args, s.rolloutFlags(), s.capacityFlags("--node-"), s.limitFlags())
+	args = slices.Concat(args, s.rolloutFlags(), s.capacityFlags("--node-"), s.limitFlags(), s.domainFlags())
 	replicas := max(1, o.NATSReplicas)
 	switch {
 	case o.NATSServers > 0:

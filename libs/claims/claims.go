@@ -109,6 +109,12 @@ func (b Book) Take(ctx context.Context, holder string, names ...Name) ([]eventst
 	return out, nil
 }
 
+// Move returns the event that gives a name, as it was loaded, to a holder, whoever has
+// it: for names whose owner can prove that they are.
+func (b Book) Move(n Name, loaded State, holder string) eventstore.Expected {
+	return b.event(n, loaded, &claimv1.ClaimTaken{Kind: n.Kind, Name: n.Value, Holder: holder})
+}
+
 // Release returns the events that make the names free that the holder holds.
 func (b Book) Release(ctx context.Context, holder string, names ...Name) ([]eventstore.Expected, error) {
 	var out []eventstore.Expected

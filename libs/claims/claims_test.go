@@ -59,6 +59,24 @@ func TestTwoWhoTakeAtOnceGetOneName(t *testing.T) {
 	}
 }
 
+func TestANameMovesFromItsHolderToAnother(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	b := book()
+	take(t, b, "deployment/1")
+	held, err := b.Load(ctx, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, b, []eventstore.Expected{b.Move(name, held, "deployment/2")})
+	if now, err := b.Load(ctx, name); err != nil || now.Holder != "deployment/2" {
+		t.Fatalf("after the move the holder is %+v, %v", now, err)
+	}
+	if _, err := b.Store.AppendBatch(ctx, []eventstore.Expected{b.Move(name, held, "deployment/3")}); !errors.Is(err, eventstore.ErrConflict) {
+		t.Fatalf("a move from what was gave %v, want a conflict", err)
+	}
+}
+
 func TestTheSameNameOfAnotherKindIsAnotherClaim(t *testing.T) {
 	t.Parallel()
 	if name.Aggregate() == (claims.Name{Kind: claims.CustomDomain, Value: "my-app"}).Aggregate() {

@@ -13,6 +13,7 @@ import (
 	"github.com/slipway-paas/slipway/libs/datadir"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/billing/tier"
+	"github.com/slipway-paas/slipway/services/domains"
 	"github.com/slipway-paas/slipway/services/gateway"
 	"github.com/slipway-paas/slipway/services/identity"
 	"github.com/slipway-paas/slipway/services/identity/mail"
@@ -53,6 +54,7 @@ type Config struct {
 	// RateLimits are how many requests a minute the API answers.
 	RateLimits gateway.RateLimits `koanf:"rate-limits"`
 	Webhooks   webhooks.Config    `koanf:"webhooks"`
+	domains.Settings
 	// Tiers replaces the default tiers; YAML only.
 	Tiers []tier.Tier `koanf:"tiers"`
 }
@@ -74,6 +76,7 @@ func DefaultConfig() Config {
 		DataDir:           string(datadir.Default()),
 		AllowedRegistries: s.AllowedRegistries, ReservedSubdomains: s.ReservedSubdomains,
 		NodeLossAfter: s.NodeLossAfter, Rollout: s.Rollout, SessionTTL: i.SessionTTL, SMTP: i.SMTP,
+		Settings: domains.DefaultSettings(),
 	}
 }
 
@@ -126,6 +129,9 @@ func (c Config) Validate() error {
 		errs = append(errs, err)
 	}
 	if err := c.Webhooks.Validate(); err != nil {
+		errs = append(errs, err)
+	}
+	if err := c.Settings.Validate(); err != nil {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
@@ -181,9 +187,27 @@ func (c Config) scheduler(registry string) scheduler.Config {
 		BaseDomain:         c.BaseDomain,
 		AllowedRegistries:  append([]string{registry + "/"}, c.AllowedRegistries...),
 		ReservedSubdomains: c.ReservedSubdomains,
+		OwnHosts:           c.ownHosts(),
 		NodeLossAfter:      c.NodeLossAfter,
 		Rollout:            c.Rollout,
 	}
+}
+
+// domains is the share of domains.
+func (c Config) domains() domains.Config {
+	return domains.Config{BaseDomain: c.BaseDomain, OwnHosts: c.ownHosts(), Settings: c.Settings}
+}
+
+// ownHosts are what the platform itself answers at, beside its base domain.
+func (c Config) ownHosts() []string {
+	var hosts []string
+	if u, err := url.Parse(c.PublicURL); err == nil && u.Hostname() != "" {
+		hosts = append(hosts, strings.ToLower(u.Hostname()))
+	}
+	if c.EdgeName != "" {
+		hosts = append(hosts, c.EdgeName)
+	}
+	return hosts
 }
 
 // identity is identity's share.

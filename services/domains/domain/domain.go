@@ -58,7 +58,7 @@ var (
 	// ErrUnverified is returned for what only a verified domain can have.
 	ErrUnverified = errors.New("the domain is not verified")
 	// ErrMalformed is returned for a command that lacks something.
-	ErrMalformed = errors.New("the command lacks an id, a deployment, a name or a proof")
+	ErrMalformed = errors.New("the command lacks an id, an organization, a deployment, a name or a proof")
 )
 
 // State is a domain; the zero State is none yet.
@@ -106,9 +106,9 @@ type Command interface{ command() }
 type (
 	// Add makes a domain, pending.
 	Add struct {
-		ID, DeploymentID, Name, Target, Proof string
-		ProofNeeded, Primary                  bool
-		By                                    string
+		ID, Org, DeploymentID, Name, Target, Proof string
+		ProofNeeded, Primary                       bool
+		By                                         string
 	}
 	// Found says that its DNS is good, by which method.
 	Found struct{ Method string }
@@ -201,11 +201,11 @@ func decideAdd(s State, c Add) (proto.Message, error) {
 	switch {
 	case s.ID != "":
 		return nil, ErrExists
-	case c.ID == "", c.DeploymentID == "", c.Name == "", c.Target == "", c.Proof == "":
+	case c.ID == "", c.Org == "", c.DeploymentID == "", c.Name == "", c.Target == "", c.Proof == "":
 		return nil, ErrMalformed
 	}
 	return &domainv1.DomainAdded{
-		DomainId: c.ID, DeploymentId: c.DeploymentID, Name: c.Name, Target: c.Target, Proof: c.Proof,
+		DomainId: c.ID, OrgId: c.Org, DeploymentId: c.DeploymentID, Name: c.Name, Target: c.Target, Proof: c.Proof,
 		ProofNeeded: c.ProofNeeded, Primary: c.Primary, InitiatedBy: c.By,
 	}, nil
 }

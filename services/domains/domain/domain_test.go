@@ -17,13 +17,13 @@ import (
 type story = gwt.Story[domain.State, domain.Command]
 
 var (
-	add = domain.Add{ID: "d", DeploymentID: "app", Name: "shop.example", Target: "shop.apps.test", Proof: "p", By: "op"}
+	add = domain.Add{ID: "d", Org: "acme", DeploymentID: "app", Name: "shop.example", Target: "shop.apps.test", Proof: "p", By: "op"}
 	// expires is when certificates of these stories do.
 	expires = gwt.Start().Add(90 * 24 * time.Hour)
 )
 
 func added() *domainv1.DomainAdded {
-	return &domainv1.DomainAdded{DomainId: "d", DeploymentId: "app", Name: "shop.example", Target: "shop.apps.test", Proof: "p", InitiatedBy: "op"}
+	return &domainv1.DomainAdded{DomainId: "d", OrgId: "acme", DeploymentId: "app", Name: "shop.example", Target: "shop.apps.test", Proof: "p", InitiatedBy: "op"}
 }
 
 func verified() *domainv1.DomainVerified {
@@ -65,7 +65,7 @@ func TestADomainsLife(t *testing.T) {
 
 func TestWhatIsNotThereOrNotWholeIsRefused(t *testing.T) {
 	t.Parallel()
-	given(t).When(domain.Add{ID: "d", Name: "shop.example"}).ThenErrorIs(domain.ErrMalformed)
+	given(t).When(domain.Add{ID: "d", Org: "acme", Name: "shop.example"}).ThenErrorIs(domain.ErrMalformed)
 	given(t, added()).When(add).ThenErrorIs(domain.ErrExists)
 	given(t, added()).When(domain.Certified{}).ThenErrorIs(domain.ErrUnverified)
 	given(t, added()).When(domain.Uncertified{}).ThenErrorIs(domain.ErrUnverified)

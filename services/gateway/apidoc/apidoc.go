@@ -15,6 +15,7 @@ import (
 
 	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
 	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
+	domainv1 "github.com/slipway-paas/slipway/gen/slipway/domain/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	oauthv1 "github.com/slipway-paas/slipway/gen/slipway/oauth/v1"
 	webhooksv1 "github.com/slipway-paas/slipway/gen/slipway/webhooks/v1"
@@ -134,6 +135,7 @@ func creations() map[string]string {
 		"OrgService_InviteMember":        "Invited; whoever has the address may join.",
 		"ApiKeyService_CreateApiKey":     "Created; the key is shown this once.",
 		"WebhookService_CreateWebhook":   "Created; the secret is shown this once.",
+		"DomainService_AddDomain":        "Added, pending until its DNS says that it is the app's.",
 		"OAuthAppService_RegisterApp":    "Registered; the client_secret is shown this once.",
 	}
 }
@@ -284,7 +286,7 @@ func described() []protoreflect.FileDescriptor {
 		deployv1.File_slipway_deploy_v1_deploy_proto, adminv1.File_slipway_admin_v1_admin_proto,
 		identityv1.File_slipway_identity_v1_accounts_proto, identityv1.File_slipway_identity_v1_orgs_proto,
 		identityv1.File_slipway_identity_v1_apikeys_proto, oauthv1.File_slipway_oauth_v1_oauth_proto,
-		webhooksv1.File_slipway_webhooks_v1_webhooks_proto,
+		webhooksv1.File_slipway_webhooks_v1_webhooks_proto, domainv1.File_slipway_domain_v1_domains_proto,
 	}
 }
 

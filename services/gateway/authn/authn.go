@@ -5,6 +5,7 @@ package authn
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 
 	"google.golang.org/grpc/metadata"
@@ -81,8 +82,8 @@ func (g *Guard) Authorize(ctx context.Context, fullMethod string, shown Presente
 	if !takes || isKey != (principal.GetKind() == apiKey) {
 		return nil, problem.Unauthorized("This credential is not of a kind that is taken here. " + rule.wanted())
 	}
-	if scope != noScope && !access.Holds(principal.GetScopes(), scope) {
-		return nil, problem.Forbidden("The credential lacks the scope " + scope + ", or your role in the organization does not allow it; get one that has it.")
+	if scope != noScope && !slices.ContainsFunc(strings.Fields(scope), func(one string) bool { return access.Holds(principal.GetScopes(), one) }) {
+		return nil, problem.Forbidden("The credential lacks the scope " + strings.ReplaceAll(scope, " ", " or ") + ", or your role in the organization does not allow it; get one that has it.")
 	}
 	return principal, nil
 }

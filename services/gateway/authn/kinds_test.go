@@ -16,6 +16,7 @@ import (
 
 	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
 	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
+	domainv1 "github.com/slipway-paas/slipway/gen/slipway/domain/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	"github.com/slipway-paas/slipway/libs/access"
 	"github.com/slipway-paas/slipway/libs/eventstore"
@@ -54,6 +55,7 @@ func TestEachMethodTakesTheKindsOfCredentialThatItIsFor(t *testing.T) {
 		methods(deployv1.File_slipway_deploy_v1_deploy_proto.Services().Get(0)), methods(adminv1.File_slipway_admin_v1_admin_proto.Services().Get(0)),
 		methods(accounts.Get(0)), methods(accounts.Get(1)),
 		methods(identityv1.File_slipway_identity_v1_orgs_proto.Services().Get(0)), methods(identityv1.File_slipway_identity_v1_apikeys_proto.Services().Get(0)),
+		methods(domainv1.File_slipway_domain_v1_domains_proto.Services().Get(0)),
 	)
 	for _, method := range all {
 		takes := func(kind identityv1.CredentialKind) int {
@@ -71,7 +73,7 @@ func TestEachMethodTakesTheKindsOfCredentialThatItIsFor(t *testing.T) {
 		switch {
 		case strings.Contains(method, "DeployService"):
 			want = [3]int{200, 401, 401}
-		case strings.Contains(method, "AdminService"), name == "GetMe",
+		case strings.Contains(method, "AdminService"), strings.Contains(method, "DomainService"), name == "GetMe",
 			slices.Contains([]string{"Register", "SignUp", "Login", "VerifyEmail", "SendVerification"}, name):
 			want = [3]int{200, 200, 200}
 		case strings.Contains(method, "AccountService"), name == "JoinOrg":

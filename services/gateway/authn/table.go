@@ -3,6 +3,7 @@ package authn
 import (
 	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
 	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
+	domainv1 "github.com/slipway-paas/slipway/gen/slipway/domain/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	oauthv1 "github.com/slipway-paas/slipway/gen/slipway/oauth/v1"
 	streamv1 "github.com/slipway-paas/slipway/gen/slipway/stream/v1"
@@ -18,8 +19,12 @@ const (
 )
 
 // rule says who may call a method: for each kind of credential that it takes, the scope
-// that one needs; none when that is empty. A rule that takes no kind is public.
+// that one needs, or one of several with spaces between; none when that is empty. A rule
+// that takes no kind is public.
 type rule map[identityv1.CredentialKind]string
+
+// writesApps is either of the scopes that change apps.
+const writesApps = access.AppsWrite + " " + access.DeployManage
 
 // noScope is for methods that look at nothing but who calls.
 const noScope = ""
@@ -41,6 +46,9 @@ var (
 	bearer = rule{session: noScope, accessToken: noScope}
 	// manage is for people, and the first operator's token.
 	manage = rule{session: noScope, accessToken: access.Admin}
+	// Apps are for people, keys and OAuth apps alike.
+	appsRead  = rule{session: access.DeployRead, apiKey: access.DeployRead, accessToken: access.DeployRead}
+	appsWrite = rule{session: writesApps, apiKey: writesApps, accessToken: writesApps}
 )
 
 // rules has every gRPC method of the public API. A method that is not here is refused.
@@ -101,6 +109,12 @@ var rules = map[string]rule{
 	webhooksv1.WebhookService_EnableWebhook_FullMethodName:         manage,
 	webhooksv1.WebhookService_ListWebhookDeliveries_FullMethodName: manage,
 	webhooksv1.WebhookService_ReplayWebhook_FullMethodName:         manage,
+
+	domainv1.DomainService_ListDomains_FullMethodName:      appsRead,
+	domainv1.DomainService_AddDomain_FullMethodName:        appsWrite,
+	domainv1.DomainService_RemoveDomain_FullMethodName:     appsWrite,
+	domainv1.DomainService_VerifyDomain_FullMethodName:     appsWrite,
+	domainv1.DomainService_SetPrimaryDomain_FullMethodName: appsWrite,
 
 	oauthv1.OAuthAppService_RegisterApp_FullMethodName:   manage,
 	oauthv1.OAuthAppService_GetApp_FullMethodName:        manage,

@@ -174,7 +174,8 @@ func (x *Domain) GetNextCheckAt() *timestamppb.Timestamp {
 // DNSRecord is one that the name's owner is to make.
 type DNSRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// type is CNAME, A, AAAA or TXT.
+	// type is CNAME, A, AAAA, TXT, or ALIAS for what DNS providers name so at the top of a
+	// zone.
 	Type  string `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
 	Name  string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	Value string `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"`

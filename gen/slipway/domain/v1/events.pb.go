@@ -41,6 +41,7 @@ type DomainAdded struct {
 	ProofNeeded   bool   `protobuf:"varint,6,opt,name=proof_needed,json=proofNeeded,proto3" json:"proof_needed,omitempty"`
 	Primary       bool   `protobuf:"varint,7,opt,name=primary,proto3" json:"primary,omitempty"`
 	InitiatedBy   string `protobuf:"bytes,8,opt,name=initiated_by,json=initiatedBy,proto3" json:"initiated_by,omitempty"`
+	OrgId         string `protobuf:"bytes,9,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -127,6 +128,13 @@ func (x *DomainAdded) GetPrimary() bool {
 func (x *DomainAdded) GetInitiatedBy() string {
 	if x != nil {
 		return x.InitiatedBy
+	}
+	return ""
+}
+
+func (x *DomainAdded) GetOrgId() string {
+	if x != nil {
+		return x.OrgId
 	}
 	return ""
 }
@@ -620,7 +628,7 @@ var File_slipway_domain_v1_events_proto protoreflect.FileDescriptor
 
 const file_slipway_domain_v1_events_proto_rawDesc = "" +
 	"\n" +
-	"\x1eslipway/domain/v1/events.proto\x12\x11slipway.domain.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf1\x01\n" +
+	"\x1eslipway/domain/v1/events.proto\x12\x11slipway.domain.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x88\x02\n" +
 	"\vDomainAdded\x12\x1b\n" +
 	"\tdomain_id\x18\x01 \x01(\tR\bdomainId\x12#\n" +
 	"\rdeployment_id\x18\x02 \x01(\tR\fdeploymentId\x12\x12\n" +
@@ -629,7 +637,8 @@ const file_slipway_domain_v1_events_proto_rawDesc = "" +
 	"\x05proof\x18\x05 \x01(\tR\x05proof\x12!\n" +
 	"\fproof_needed\x18\x06 \x01(\bR\vproofNeeded\x12\x18\n" +
 	"\aprimary\x18\a \x01(\bR\aprimary\x12!\n" +
-	"\finitiated_by\x18\b \x01(\tR\vinitiatedBy\"c\n" +
+	"\finitiated_by\x18\b \x01(\tR\vinitiatedBy\x12\x15\n" +
+	"\x06org_id\x18\t \x01(\tR\x05orgId\"c\n" +
 	"\x0eDomainVerified\x12\x16\n" +
 	"\x06method\x18\x01 \x01(\tR\x06method\x129\n" +
 	"\n" +
