@@ -31,6 +31,9 @@ type unkept struct {
 func newUnkept() *unkept { return &unkept{apps: map[string]bool{}, wake: make(chan struct{}, 1)} }
 
 func (u *unkept) add(apps ...string) {
+	if len(apps) == 0 {
+		return
+	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for _, id := range apps {
