@@ -83,6 +83,7 @@ func (c *command) root() *cobra.Command {
 	root.PersistentFlags().StringVar(&c.file, "credentials", "", "credentials file")
 	root.AddCommand(c.version(), c.deploy(), c.status(), c.logs(), c.events(), c.destroy(), c.admin(),
 		c.login(), c.logout(), c.whoami(), c.tokens(), c.orgs())
+	root.AddCommand(c.domains()...)
 	return root
 }
 
