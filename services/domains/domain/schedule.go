@@ -10,7 +10,7 @@ const (
 	firstWait = 5 * time.Second
 	mostWait  = time.Hour
 	// growth is the share of the time since it was added, or asked about, that passes
-	// until the next look: with a quarter, some 30 looks in the first hour and an hour
+	// until the next look: with a quarter, some 25 looks in the first hour and an hour
 	// between two after four.
 	growth = 4
 )
