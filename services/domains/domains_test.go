@@ -33,16 +33,25 @@ import (
 
 const name = "www.example.test"
 
-// dns says what each name is an alias of, and which TXT records it has.
+// dns says what each name is an alias of, one after the other, and which TXT records it has.
 type dns struct {
 	mu     sync.Mutex
 	alias  map[string]string
 	texts  map[string]string
 	silent bool
 	looks  int
+	// during is called, once, while a look is under way.
+	during func()
 }
 
 func (d *dns) Look(_ context.Context, w proof.Wanted) (proof.Answers, error) {
+	d.mu.Lock()
+	during := d.during
+	d.during = nil
+	d.mu.Unlock()
+	if during != nil {
+		during()
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.looks++
@@ -51,7 +60,7 @@ func (d *dns) Look(_ context.Context, w proof.Wanted) (proof.Answers, error) {
 	}
 	a := proof.Answers{Texts: []string{d.texts[w.Name]}}
 	if to := d.alias[w.Name]; to != "" {
-		a.Chain = []string{to}
+		a.Chain = strings.Fields(to)
 	} else {
 		a.Missing = true
 	}
@@ -259,7 +268,7 @@ func TestADomainIsLookedAtUntilItsDNSIsGood(t *testing.T) {
 			t.Error("a name is owned before it is proved")
 		}
 		d = w.is("acme", "shop", "pending", domain.NotFound)
-		if at := d.GetNextCheckAt().AsTime(); !at.After(time.Now()) || at.Sub(time.Now()) > 10*time.Second {
+		if at := d.GetNextCheckAt().AsTime(); !at.After(time.Now()) || time.Until(at) > 10*time.Second {
 			t.Errorf("looked at next %s, it is %s", at, time.Now())
 		}
 		time.Sleep(2 * time.Minute)
@@ -277,7 +286,7 @@ func TestADomainIsLookedAtUntilItsDNSIsGood(t *testing.T) {
 		w.dns.set(func(d *dns) { d.alias[name] = "shop.apps.test" })
 		time.Sleep(3 * time.Minute)
 		d = w.is("acme", "shop", "verified", "")
-		if d.GetVerifiedAt() == nil || w.holder() != "domain/"+d.GetId() || d.GetNextCheckAt().AsTime().Sub(time.Now()) < 5*time.Hour {
+		if d.GetVerifiedAt() == nil || w.holder() != "domain/"+d.GetId() || time.Until(d.GetNextCheckAt().AsTime()) < 5*time.Hour {
 			t.Errorf("verified as %v, owned by %q", d, w.holder())
 		}
 	})
@@ -389,6 +398,29 @@ func TestWhereTwoWantANameThatLeadsToTheEdgeNobodyIsBelievedWithoutMore(t *testi
 		w.dns.set(func(d *dns) { d.alias[name] = "store.apps.test" })
 		w.verify("acme", "shop", false, "another app's host")
 		w.verify("other", "store", true, "verified")
+	})
+}
+
+func TestOfTwoWhoAreFoundGoodAtOnceOneHasTheName(t *testing.T) {
+	story(t, func(t *testing.T, w *world) {
+		w.app("acme", "shop", "")
+		w.app("other", "store", "")
+		w.add("acme", "shop", name)
+		w.add("other", "store", name)
+		synctest.Wait()
+		w.dns.set(func(d *dns) {
+			d.alias[name] = "store.apps.test shop.apps.test"
+			d.during = func() { w.verify("other", "store", true, "verified") }
+		})
+		if _, err := w.api.VerifyDomain(w.as("acme"), &domainv1.VerifyDomainRequest{Id: "shop", Domain: name}); err != nil {
+			t.Fatal(err)
+		}
+		won := w.is("other", "store", "verified", "")
+		if w.holder() != "domain/"+won.GetId() || w.only("acme", "shop").GetStatus() != "pending" {
+			t.Errorf("the owner is %s, the other's is %v", w.holder(), w.only("acme", "shop"))
+		}
+		time.Sleep(time.Minute)
+		w.is("acme", "shop", "pending", domain.ProofMissing)
 	})
 }
 

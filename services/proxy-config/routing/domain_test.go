@@ -71,7 +71,9 @@ func TestADomainGoesToWhomItIsLostTo(t *testing.T) {
 		domain("c2", named("d2")).routed(brought, one).
 		domain("c1", &domainv1.DomainLost{}).domain("c2", &domainv1.DomainVerified{Method: "txt"}).
 		routed(brought, "STARTING d2").kind(brought, routingv1.RouteKind_ROUTE_KIND_CUSTOM_DOMAIN).
-		due("bound r1[shop.apps.test] [i1]")
+		due("bound r1[shop.apps.test] [i1]").
+		// It does not come back by itself.
+		domain("c2", &domainv1.DomainRemoved{}).routed(brought, "none")
 }
 
 func TestADomainFollowsItsDeployment(t *testing.T) {
