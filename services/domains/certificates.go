@@ -71,6 +71,7 @@ func (r *reports) run(ctx context.Context) error {
 			return nil
 		case report := <-r.heard:
 			if err := r.service.Certificate(ctx, report); err != nil && ctx.Err() == nil {
+				r.service.figures.failures.Inc()
 				r.service.deps.Log.WarnContext(ctx, "could not write down a report of a certificate", "name", report.GetName(), "error", err)
 			}
 		}

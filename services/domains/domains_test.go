@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
@@ -111,7 +112,7 @@ func (w *world) start() {
 	w.t.Helper()
 	c := domains.DefaultConfig()
 	c.BaseDomain, c.EdgeName, c.OwnHosts = "apps.test", "edge.test", []string{"api.example.net"}
-	s, err := domains.New(c, domains.Deps{Store: w.store, Resolver: w.dns, Log: slog.New(slog.DiscardHandler)})
+	s, err := domains.New(c, domains.Deps{Store: w.store, Resolver: w.dns, Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		w.t.Fatal(err)
 	}

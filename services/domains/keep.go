@@ -64,6 +64,7 @@ func (s *Service) keep(ctx context.Context) error {
 		var again []string
 		for _, id := range s.unkept.take() {
 			if err := s.keepApp(ctx, id); err != nil && ctx.Err() == nil {
+				s.figures.failures.Inc()
 				s.deps.Log.WarnContext(ctx, "the domains of an app are not what they are to be, trying again", "deployment", id, "error", err)
 				again = append(again, id)
 			}

@@ -41,6 +41,7 @@ func (s *Service) look(ctx context.Context) error {
 			running.Go(func() {
 				defer func() { <-slots; s.plan.poke() }()
 				if _, err := s.lookAt(ctx, a); err != nil && ctx.Err() == nil {
+					s.figures.failures.Inc()
 					s.deps.Log.WarnContext(ctx, "could not look at a domain, trying again", "domain", a.ID, "error", err)
 				}
 			})
@@ -100,6 +101,7 @@ func (s *Service) judge(ctx context.Context, a subjects.Aggregate) (seen, error)
 	if err != nil {
 		return seen{state: state}, err
 	}
+	s.figures.looked(verdict)
 	if verdict.Method != "" {
 		found, err := s.handle(ctx, a, domain.Found{Method: verdict.Method}, asked{})
 		if taken := (*claims.TakenError)(nil); errors.As(err, &taken) {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/singleflight"
 	"google.golang.org/grpc"
@@ -42,6 +43,8 @@ type Deps struct {
 	NATS *nats.Conn
 	// Resolver takes the place of that which Config names, when it is set.
 	Resolver Resolver
+	// Metrics gets the service's figures; nil for none.
+	Metrics prometheus.Registerer
 	// Now is the clock; the machine's when nil.
 	Now func() time.Time
 	Log *slog.Logger
@@ -57,6 +60,7 @@ type Service struct {
 	plan     *plan
 	looks    singleflight.Group
 	unkept   *unkept
+	figures  figures
 	caughtUp atomic.Bool
 }
 
@@ -79,6 +83,10 @@ func New(c Config, d Deps) (*Service, error) {
 		d.Resolver = r
 	}
 	s := &Service{config: c, deps: d, known: directory.New(), plan: newPlan(), unkept: newUnkept()}
+	var err error
+	if s.figures, err = newFigures(d.Metrics, s.known); err != nil {
+		return nil, err
+	}
 	s.claims = claims.Book{Store: d.Store, Now: s.now, Source: source}
 	n := names{book: s.claims, store: d.Store, known: s.known}
 	s.handler = decider.NewHandler(d.Store, domain.Decider(), decider.Options[domain.State]{

@@ -287,7 +287,9 @@ func (p *platform) buildWebhooks(_ context.Context, g *ground) error {
 }
 
 func (p *platform) buildDomains(_ context.Context, g *ground) error {
-	s, err := domains.New(p.config.domains(), domains.Deps{Store: g.store, NATS: g.nats, Log: p.log.With("part", "domains")})
+	s, err := domains.New(p.config.domains(), domains.Deps{
+		Store: g.store, NATS: g.nats, Metrics: p.options.Observer.Registry, Log: p.log.With("part", "domains"),
+	})
 	if err != nil {
 		return err
 	}

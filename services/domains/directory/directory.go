@@ -169,18 +169,6 @@ func (d *Directory) App(id string) (App, bool) {
 	return app, ok
 }
 
-// Apps are the ids of all.
-func (d *Directory) Apps() []string {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	out := make([]string, 0, len(d.apps))
-	for id := range d.apps {
-		out = append(out, id)
-	}
-	slices.Sort(out)
-	return out
-}
-
 // Called is an org's app of that id or subdomain.
 func (d *Directory) Called(org, called string) (App, bool) {
 	d.mu.RLock()
@@ -246,13 +234,15 @@ func (d *Directory) sorted(of map[subjects.Aggregate]bool) []domain.State {
 	return out
 }
 
-// Domains are all aggregates.
-func (d *Directory) Domains() []subjects.Aggregate {
+// Count is how many domains have that status.
+func (d *Directory) Count(status domain.Status) int {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	out := make([]subjects.Aggregate, 0, len(d.domains))
-	for a := range d.domains {
-		out = append(out, a)
+	n := 0
+	for _, s := range d.domains {
+		if s.Status == status {
+			n++
+		}
 	}
-	return out
+	return n
 }

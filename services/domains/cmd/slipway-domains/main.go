@@ -27,7 +27,7 @@ func main() {
 		}
 		events := jetstream.New(js, p.Log,
 			jetstream.WithTracer(p.Observer.Tracer("eventstore")), jetstream.WithMeter(p.Observer.Meter()))
-		s, err := domains.New(c.Config, domains.Deps{Store: events, NATS: nc, Log: p.Log})
+		s, err := domains.New(c.Config, domains.Deps{Store: events, NATS: nc, Metrics: p.Observer.Registry, Log: p.Log})
 		if err != nil {
 			return err
 		}
