@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -100,7 +101,7 @@ func TestACustomDomainFromItsRecordToItsEnd(t *testing.T) {
 				t.Errorf("added as %v", d)
 			}
 			dns.Set(t, ascii, "A 203.0.113.9")
-			verify := expect(t, a.c, http.StatusOK, http.MethodPost, a.domains("/"+ascii+"/verify"), nil).JSON()
+			verify := expect(t, a.c, http.StatusOK, http.MethodPost, a.domains("/"+url.PathEscape(later)+"/verify"), nil).JSON()
 			if message, _ := verify["message"].(string); verify["success"] != false || !strings.Contains(message, "203.0.113.9") {
 				t.Errorf("verify says %v", verify)
 			}

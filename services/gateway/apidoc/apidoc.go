@@ -94,6 +94,10 @@ func complete(op object, path, method string) error {
 		delete(responses, "200")
 		responses["201"] = created
 	}
+	if description, ok := empties()[fmt.Sprint(op["operationId"])]; ok {
+		delete(responses, "200")
+		responses["204"] = object{"description": description}
+	}
 	if slices.Contains(open(), fmt.Sprint(op["operationId"])) {
 		op["security"] = []any{}
 	}
@@ -138,6 +142,14 @@ func creations() map[string]string {
 		"WebhookService_CreateWebhook":   "Created; the secret is shown this once.",
 		"DomainService_AddDomain":        "Added, pending until its DNS says that it is the app's.",
 		"OAuthAppService_RegisterApp":    "Registered; the client_secret is shown this once.",
+	}
+}
+
+// empties are the operations that answer 204, and what they say of it.
+func empties() map[string]string {
+	return map[string]string{
+		"DomainService_RemoveDomain":     "Removed; the name is free.",
+		"DomainService_SetPrimaryDomain": "It is the app's primary domain now, and no other is.",
 	}
 }
 
