@@ -17,7 +17,7 @@ func TestHealthNamesEveryService(t *testing.T) {
 	s := platform(t)
 	answer := expect(t, &client.Client{API: s.API}, http.StatusOK, http.MethodGet, "/api/v1/health", nil)
 	services := answer.Object("services")
-	for _, name := range []string{"identity", "billing", "scheduler", "health", "proxy-config", "node-agent", "edge", "registry"} {
+	for _, name := range []string{"identity", "billing", "scheduler", "health", "proxy-config", "node-agent", "edge", "registry", "webhooks", "domains"} {
 		if services[name] != true {
 			t.Errorf("service %s is %v in %s", name, services[name], answer)
 		}

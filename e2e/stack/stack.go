@@ -49,6 +49,9 @@ type Options struct {
 	// RateLimits are requests a minute, by the gateway's settings under rate-limits;
 	// where they say nothing there is room for every test and benchmark.
 	RateLimits map[string]string
+	// Resolver is host:port of the DNS server that custom domains are looked up with; the
+	// machine's when empty.
+	Resolver string
 	// NodeMemoryMB and NodeCPUMillicores are what each node offers to apps; the
 	// machine decides when 0.
 	NodeMemoryMB      int
@@ -209,6 +212,14 @@ func (s *Stack) webhookFlags() []string {
 		return nil
 	}
 	return []string{"--webhooks-allow-http", "--webhooks-allow-networks", strings.Join(s.options.Inside, ",")}
+}
+
+// domainFlags are the flags of the one who looks custom domains up.
+func (s *Stack) domainFlags() []string {
+	if s.options.Resolver == "" {
+		return nil
+	}
+	return []string{"--resolver", s.options.Resolver}
 }
 
 // limitFlags are the flags of the one who limits requests. Limits are on, so that what

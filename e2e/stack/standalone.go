@@ -30,7 +30,7 @@ func Standalone(ctx context.Context, o Options) (*Stack, error) {
 		"--ops-listen", local(s.ports.Ops),
 		"--subscriptions-listen", local(s.ports.Subscriptions),
 	}
-	args = slices.Concat(args, s.rolloutFlags(), s.capacityFlags("--node-"), s.limitFlags(), s.webhookFlags())
+	args = slices.Concat(args, s.rolloutFlags(), s.capacityFlags("--node-"), s.limitFlags(), s.webhookFlags(), s.domainFlags())
 	replicas := max(1, o.NATSReplicas)
 	switch {
 	case o.NATSServers > 0:

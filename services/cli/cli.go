@@ -84,6 +84,7 @@ func (c *command) root() *cobra.Command {
 	root.AddCommand(c.version(), c.deploy(), c.status(), c.logs(), c.events(), c.destroy(), c.admin(),
 		c.login(), c.logout(), c.whoami(), c.tokens(), c.orgs(), c.eventCredentials())
 	root.AddCommand(c.webhooks()...)
+	root.AddCommand(c.domains()...)
 	return root
 }
 

@@ -21,6 +21,7 @@ import (
 	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
 	billingv1 "github.com/slipway-paas/slipway/gen/slipway/billing/v1"
 	deploymentv1 "github.com/slipway-paas/slipway/gen/slipway/deployment/v1"
+	domainv1 "github.com/slipway-paas/slipway/gen/slipway/domain/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	schedulerv1 "github.com/slipway-paas/slipway/gen/slipway/scheduler/v1"
 	webhooksv1 "github.com/slipway-paas/slipway/gen/slipway/webhooks/v1"
@@ -235,6 +236,7 @@ func begin(t testing.TB, change ...func(*gateway.Config, *gateway.Deps)) *stage 
 		EventCredentials: identityv1.NewEventCredentialServiceClient(inside.Conn()),
 		Webhooks:         webhooksv1.NewWebhookServiceClient(inside.Conn()),
 		Store:            s.store, Services: func() map[string]bool { return s.services }, Version: "1.2.3", Log: log,
+		Domains: domainv1.NewDomainServiceClient(inside.Conn()),
 	}
 	for _, c := range change {
 		c(&config, &deps)

@@ -17,6 +17,7 @@ import (
 
 	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
 	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
+	domainv1 "github.com/slipway-paas/slipway/gen/slipway/domain/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	oauthv1 "github.com/slipway-paas/slipway/gen/slipway/oauth/v1"
 	streamv1 "github.com/slipway-paas/slipway/gen/slipway/stream/v1"
@@ -49,6 +50,7 @@ func dialects() []protoreflect.ServiceDescriptor {
 		identityv1.File_slipway_identity_v1_eventcredentials_proto.Services().ByName("EventCredentialService"),
 		oauthv1.File_slipway_oauth_v1_oauth_proto.Services().ByName("OAuthAppService"),
 		webhooksv1.File_slipway_webhooks_v1_webhooks_proto.Services().ByName("WebhookService"),
+		domainv1.File_slipway_domain_v1_domains_proto.Services().ByName("DomainService"),
 	}
 }
 
@@ -102,7 +104,16 @@ type registrar func(*runtime.ServeMux) error
 func created(m proto.Message) bool {
 	switch m.(type) {
 	case *deployv1.CreateDeploymentResponse, *identityv1.CreateOrgResponse, *identityv1.InviteMemberResponse, *identityv1.CreateApiKeyResponse, *identityv1.CreateEventCredentialResponse,
-		*oauthv1.RegisterAppResponse, *webhooksv1.CreateWebhookResponse:
+		*oauthv1.RegisterAppResponse, *webhooksv1.CreateWebhookResponse, *domainv1.AddDomainResponse:
+		return true
+	}
+	return false
+}
+
+// empty are the answers that say 204.
+func empty(m proto.Message) bool {
+	switch m.(type) {
+	case *domainv1.RemoveDomainResponse, *domainv1.SetPrimaryDomainResponse:
 		return true
 	}
 	return false
@@ -120,6 +131,7 @@ type dialectServers struct {
 	webhooks *webhookServer
 
 	eventCredentials *eventCredentialServer
+	domains          *domainServer
 }
 
 func (s dialectServers) grpc(r grpc.ServiceRegistrar) {
@@ -133,6 +145,7 @@ func (s dialectServers) grpc(r grpc.ServiceRegistrar) {
 	oauthv1.RegisterOAuthAppServiceServer(r, s.apps)
 	streamv1.RegisterEventServiceServer(r, s.events)
 	webhooksv1.RegisterWebhookServiceServer(r, s.webhooks)
+	domainv1.RegisterDomainServiceServer(r, s.domains)
 }
 
 func (s dialectServers) rest(mux *runtime.ServeMux) error {
@@ -147,6 +160,7 @@ func (s dialectServers) rest(mux *runtime.ServeMux) error {
 		identityv1.RegisterEventCredentialServiceHandlerServer(ctx, mux, s.eventCredentials),
 		oauthv1.RegisterOAuthAppServiceHandlerServer(ctx, mux, s.apps),
 		webhooksv1.RegisterWebhookServiceHandlerServer(ctx, mux, s.webhooks),
+		domainv1.RegisterDomainServiceHandlerServer(ctx, mux, s.domains),
 	)
 }
 
@@ -159,8 +173,13 @@ func (d *door) translator(register registrar) (http.Handler, error) {
 			d.fail(w, r, err)
 		}),
 		runtime.WithForwardResponseOption(func(_ context.Context, w http.ResponseWriter, m proto.Message) error {
-			if created(m) {
+			switch {
+			case created(m):
 				w.WriteHeader(http.StatusCreated)
+			case empty(m):
+				// What would be written of the message is left out by the server.
+				w.Header().Del("Content-Type")
+				w.WriteHeader(http.StatusNoContent)
 			}
 			return nil
 		}),

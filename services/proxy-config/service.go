@@ -118,8 +118,8 @@ func (s *Service) Keep(ctx context.Context, routes Routes) error {
 	replayed := make(chan struct{})
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		err := s.deps.Store.Follow(ctx, 0, s.fold, func() { close(replayed) }, subjects.KindFilter(subjects.Deployment))
-		return wrap("following deployments", err)
+		err := s.deps.Store.Follow(ctx, 0, s.fold, func() { close(replayed) }, subjects.KindFilter(subjects.Deployment), subjects.KindFilter(subjects.Domain))
+		return wrap("following deployments and domains", err)
 	})
 	group.Go(func() error {
 		select {

@@ -10,13 +10,13 @@ import (
 	"github.com/google/uuid"
 
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
+	"github.com/slipway-paas/slipway/libs/claims"
 	"github.com/slipway-paas/slipway/libs/decider"
 	"github.com/slipway-paas/slipway/libs/eventstore"
 	"github.com/slipway-paas/slipway/libs/observe"
 	"github.com/slipway-paas/slipway/libs/problem"
 	"github.com/slipway-paas/slipway/libs/rpc"
 	"github.com/slipway-paas/slipway/libs/subjects"
-	"github.com/slipway-paas/slipway/services/scheduler/claims"
 	"github.com/slipway-paas/slipway/services/scheduler/deployment"
 	"github.com/slipway-paas/slipway/services/scheduler/rollout"
 )

@@ -24,6 +24,8 @@ type Config struct {
 	AllowedRegistries []string `koanf:"allowed-registries" usage:"prefixes that image references must start with"`
 	// ReservedSubdomains nobody may take.
 	ReservedSubdomains []string `koanf:"reserved-subdomains" usage:"subdomains that nobody may take"`
+	// OwnHosts nobody may bring as a domain, the public API's for one.
+	OwnHosts []string `koanf:"own-hosts" usage:"hosts that the platform itself answers at, which nobody may bring as a custom domain"`
 	// NodeLossAfter is the silence after which a node's instances are placed elsewhere.
 	NodeLossAfter time.Duration `koanf:"node-loss-after" usage:"silence after which a node's instances are placed on others"`
 	Rollout       Rollout       `koanf:"rollout"`
@@ -94,7 +96,7 @@ func (c Config) Validate() error {
 }
 
 func (c Config) rules() request.Rules {
-	return request.Rules{Registries: c.AllowedRegistries, BaseDomain: c.BaseDomain, Reserved: c.ReservedSubdomains}
+	return request.Rules{Registries: c.AllowedRegistries, BaseDomain: c.BaseDomain, Reserved: c.ReservedSubdomains, OwnHosts: c.OwnHosts}
 }
 
 func (c Config) healthCheck() *deploymentv1.HealthCheck {

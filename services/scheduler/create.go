@@ -15,10 +15,10 @@ import (
 	deploymentv1 "github.com/slipway-paas/slipway/gen/slipway/deployment/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	schedulerv1 "github.com/slipway-paas/slipway/gen/slipway/scheduler/v1"
+	"github.com/slipway-paas/slipway/libs/claims"
 	"github.com/slipway-paas/slipway/libs/problem"
 	"github.com/slipway-paas/slipway/libs/rpc"
 	"github.com/slipway-paas/slipway/libs/subjects"
-	"github.com/slipway-paas/slipway/services/scheduler/claims"
 	"github.com/slipway-paas/slipway/services/scheduler/deployment"
 	"github.com/slipway-paas/slipway/services/scheduler/request"
 )
@@ -64,7 +64,7 @@ func (s *Service) createAs(ctx context.Context, p *identityv1.Principal, id stri
 	if err != nil {
 		return deployment.State{}, err
 	}
-	if fields, err := s.faults(ctx, q, tier); err != nil {
+	if fields, err := s.faults(ctx, p.OrgId, q, tier); err != nil {
 		return deployment.State{}, err
 	} else if len(fields) > 0 {
 		return deployment.State{}, problem.Validation(fields)
@@ -82,6 +82,7 @@ func (s *Service) createAs(ctx context.Context, p *identityv1.Principal, id stri
 		// does not answer.
 		return deployment.State{}, readOnly(err)
 	}
+	custom, _ := s.config.rules().Domain(in.CustomDomain) // found to be one, or empty
 	aggregate := subjects.Of(p.OrgId, subjects.Deployment, id)
 	sealed, err := s.seal(ctx, aggregate, in.EnvVars)
 	if err != nil {
@@ -91,7 +92,7 @@ func (s *Service) createAs(ctx context.Context, p *identityv1.Principal, id stri
 		DeploymentId: id, OrgId: p.OrgId, OperatorId: p.OperatorId, AppId: p.AppId,
 		Tier: &deploymentv1.Tier{Id: tier.Id, Slug: tier.Slug, MemoryLimitMb: tier.MemoryLimitMb,
 			CpuLimitMillicores: tier.CpuLimitMillicores, CustomDomainAllowed: tier.CustomDomainAllowed},
-		Subdomain: in.Subdomain, Host: in.Subdomain + "." + s.config.BaseDomain, CustomDomain: in.CustomDomain,
+		Subdomain: in.Subdomain, Host: in.Subdomain + "." + s.config.BaseDomain, CustomDomain: custom,
 		Release: s.firstRelease(in, sealed),
 	}
 	state, err := s.handle(ctx, p, id, deployment.Create{Event: event})
@@ -159,7 +160,7 @@ func (s *Service) tier(ctx context.Context, slug string) (*billingv1.Tier, error
 
 // faults are all fields at fault: what the request shows, an unknown tier, names
 // that others hold.
-func (s *Service) faults(ctx context.Context, q request.Request, tier *billingv1.Tier) ([]problem.Field, error) {
+func (s *Service) faults(ctx context.Context, org string, q request.Request, tier *billingv1.Tier) ([]problem.Field, error) {
 	fields := s.config.rules().Check(q, tier == nil || tier.CustomDomainAllowed)
 	at := map[string]bool{}
 	for _, f := range fields {
@@ -168,17 +169,45 @@ func (s *Service) faults(ctx context.Context, q request.Request, tier *billingv1
 	if q.Tier != "" && tier == nil {
 		fields = append(fields, problem.Field{Field: "tier", Message: fmt.Sprintf("there is no tier %q; GET /api/deploy/tiers lists them", q.Tier)})
 	}
-	for _, n := range namesOf(q.Subdomain, q.CustomDomain) {
-		if at[n.Kind] {
-			continue
-		}
-		claim, err := s.names.book.Load(ctx, n)
+	if !at[claims.Subdomain] {
+		claim, err := s.names.book.Load(ctx, subdomain(q.Subdomain))
 		if err != nil {
 			return nil, err
 		}
 		if claim.Holder != "" {
-			fields = append(fields, takenFields(&claims.TakenError{Names: []claims.Name{n}})...)
+			fields = append(fields, takenFields(&claims.TakenError{Names: []claims.Name{subdomain(q.Subdomain)}})...)
+		}
+	}
+	if q.CustomDomain != "" && !at[claims.CustomDomain] {
+		name, _ := s.config.rules().Domain(q.CustomDomain)
+		fault, err := s.takenDomain(ctx, org, name)
+		if err != nil {
+			return nil, err
+		}
+		if fault != "" {
+			fields = append(fields, problem.Field{Field: claims.CustomDomain, Message: fault})
 		}
 	}
 	return fields, nil
+}
+
+// takenDomain says why a custom domain cannot be had; empty when it can. What others
+// have only added is nobody's yet.
+func (s *Service) takenDomain(ctx context.Context, org, name string) (string, error) {
+	mine, err := s.names.book.Load(ctx, claims.OrgsDomain(org, name))
+	if err != nil {
+		return "", err
+	}
+	if of, ok := s.domains.Find(mine.Holder); ok {
+		app, _ := s.fleet.Get(of.Deployment)
+		return fmt.Sprintf("%q is a domain of your app %q already; remove it there first", name, app.Subdomain), nil
+	}
+	owned, err := s.names.book.Load(ctx, customDomain(name))
+	if err != nil {
+		return "", err
+	}
+	if owned.Holder != "" || mine.Holder != "" {
+		return fmt.Sprintf("%q is taken; choose another, or leave it out and add it to the app afterwards: a TXT record can prove that it is yours", name), nil
+	}
+	return "", nil
 }

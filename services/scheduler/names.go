@@ -6,9 +6,9 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	deploymentv1 "github.com/slipway-paas/slipway/gen/slipway/deployment/v1"
+	"github.com/slipway-paas/slipway/libs/claims"
 	"github.com/slipway-paas/slipway/libs/eventstore"
 	"github.com/slipway-paas/slipway/libs/subjects"
-	"github.com/slipway-paas/slipway/services/scheduler/claims"
 	"github.com/slipway-paas/slipway/services/scheduler/deployment"
 )
 
@@ -19,10 +19,18 @@ func holder(deploymentID string) string {
 	return subjects.Of("", subjects.Deployment, deploymentID).String()
 }
 
-func namesOf(subdomain, customDomain string) []claims.Name {
-	out := []claims.Name{{Kind: claims.Subdomain, Value: subdomain}}
-	if customDomain != "" {
-		out = append(out, claims.Name{Kind: claims.CustomDomain, Value: customDomain})
+func subdomain(name string) claims.Name { return claims.Name{Kind: claims.Subdomain, Value: name} }
+
+func customDomain(name string) claims.Name {
+	return claims.Name{Kind: claims.CustomDomain, Value: name}
+}
+
+// namesOf are what a deployment may hold. Custom domains are claimed when they are
+// proved, by who proves them; deployments of older logs hold theirs themselves.
+func namesOf(s deployment.State) []claims.Name {
+	out := []claims.Name{subdomain(s.Subdomain)}
+	if s.CustomDomain != "" {
+		out = append(out, customDomain(s.CustomDomain))
 	}
 	return out
 }
@@ -32,18 +40,18 @@ func namesOf(subdomain, customDomain string) []claims.Name {
 func (n names) With(ctx context.Context, s deployment.State, decision proto.Message) ([]eventstore.Expected, error) {
 	switch e := decision.(type) {
 	case *deploymentv1.DeploymentRequested:
-		return n.book.Take(ctx, holder(e.DeploymentId), namesOf(e.Subdomain, e.CustomDomain)...)
+		return n.book.Take(ctx, holder(e.DeploymentId), subdomain(e.Subdomain))
 	case *deploymentv1.RestartRequested:
 		if !s.NamesHeld {
-			return n.book.Take(ctx, holder(s.ID), namesOf(s.Subdomain, s.CustomDomain)...)
+			return n.book.Take(ctx, holder(s.ID), subdomain(s.Subdomain))
 		}
 	case *deploymentv1.ReleaseFailed:
 		if !s.WasLive() {
-			return n.book.Release(ctx, holder(s.ID), namesOf(s.Subdomain, s.CustomDomain)...)
+			return n.book.Release(ctx, holder(s.ID), namesOf(s)...)
 		}
 	case *deploymentv1.DestroyRequested:
 		if s.NamesHeld {
-			return n.book.Release(ctx, holder(s.ID), namesOf(s.Subdomain, s.CustomDomain)...)
+			return n.book.Release(ctx, holder(s.ID), namesOf(s)...)
 		}
 	}
 	return nil, nil

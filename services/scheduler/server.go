@@ -37,7 +37,7 @@ func (s server) CreateDeployment(ctx context.Context, in *schedulerv1.CreateDepl
 	if err != nil {
 		return nil, s.answer(ctx, err)
 	}
-	return &schedulerv1.CreateDeploymentResponse{Deployment: deployment.Summary(state)}, nil
+	return &schedulerv1.CreateDeploymentResponse{Deployment: s.summary(state)}, nil
 }
 
 func (s server) RestartDeployment(ctx context.Context, in *schedulerv1.RestartDeploymentRequest) (*schedulerv1.RestartDeploymentResponse, error) {
@@ -55,7 +55,7 @@ func (s server) RestartDeployment(ctx context.Context, in *schedulerv1.RestartDe
 	if err != nil {
 		return nil, s.answer(ctx, err)
 	}
-	return &schedulerv1.RestartDeploymentResponse{Deployment: deployment.Summary(state)}, nil
+	return &schedulerv1.RestartDeploymentResponse{Deployment: s.summary(state)}, nil
 }
 
 func (s server) StopDeployment(ctx context.Context, in *schedulerv1.StopDeploymentRequest) (*schedulerv1.StopDeploymentResponse, error) {
@@ -67,7 +67,7 @@ func (s server) StopDeployment(ctx context.Context, in *schedulerv1.StopDeployme
 	if err != nil {
 		return nil, s.answer(ctx, err)
 	}
-	return &schedulerv1.StopDeploymentResponse{Deployment: deployment.Summary(state)}, nil
+	return &schedulerv1.StopDeploymentResponse{Deployment: s.summary(state)}, nil
 }
 
 func (s server) DestroyDeployment(ctx context.Context, in *schedulerv1.DestroyDeploymentRequest) (*schedulerv1.DestroyDeploymentResponse, error) {
@@ -79,7 +79,7 @@ func (s server) DestroyDeployment(ctx context.Context, in *schedulerv1.DestroyDe
 	if err != nil {
 		return nil, s.answer(ctx, err)
 	}
-	return &schedulerv1.DestroyDeploymentResponse{Deployment: deployment.Summary(state)}, nil
+	return &schedulerv1.DestroyDeploymentResponse{Deployment: s.summary(state)}, nil
 }
 
 func (s server) GetDeployment(ctx context.Context, in *schedulerv1.GetDeploymentRequest) (*schedulerv1.GetDeploymentResponse, error) {
@@ -87,6 +87,10 @@ func (s server) GetDeployment(ctx context.Context, in *schedulerv1.GetDeployment
 	if err != nil {
 		return nil, s.answer(ctx, err)
 	}
+	if err := s.seeDomains(ctx, in.Principal.OrgId); err != nil {
+		return nil, s.answer(ctx, err)
+	}
+	s.showDomain(d)
 	return &schedulerv1.GetDeploymentResponse{Deployment: d}, nil
 }
 
@@ -101,7 +105,41 @@ func (s server) ListDeployments(ctx context.Context, in *schedulerv1.ListDeploym
 	if err != nil {
 		return nil, s.answer(ctx, err)
 	}
+	if err := s.seeDomains(ctx, in.Principal.OrgId); err != nil {
+		return nil, s.answer(ctx, err)
+	}
+	for _, d := range list {
+		s.showDomain(d)
+	}
 	return &schedulerv1.ListDeploymentsResponse{Deployments: list}, nil
+}
+
+func (s server) summary(state deployment.State) *schedulerv1.Deployment {
+	d := deployment.Summary(state)
+	s.showDomain(d)
+	return d
+}
+
+// showDomain shows the primary domain: until there is one of its own, that which the
+// deployment was asked for with.
+func (s server) showDomain(d *schedulerv1.Deployment) {
+	if name, known := s.domains.Primary(d.Id); known {
+		d.CustomDomain = name
+	}
+}
+
+// seeDomains waits until the org's domains are known as they were when the call began.
+func (s server) seeDomains(ctx context.Context, org string) error {
+	last, err := s.deps.Store.LastSequence(ctx, subjects.OrgFilter(org, subjects.Domain))
+	if err != nil {
+		return fmt.Errorf("reading the end of the log: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, freshWithin)
+	defer cancel()
+	if err := s.domains.WaitFor(ctx, last); err != nil {
+		return problem.Unavailable("The domains are not known up to now; try again in a moment.", time.Second)
+	}
+	return nil
 }
 
 func (s server) ListLogs(ctx context.Context, in *schedulerv1.ListLogsRequest) (*schedulerv1.ListLogsResponse, error) {

@@ -27,13 +27,14 @@ import (
 	healthv1 "github.com/slipway-paas/slipway/gen/slipway/health/v1"
 	nodev1 "github.com/slipway-paas/slipway/gen/slipway/node/v1"
 	schedulerv1 "github.com/slipway-paas/slipway/gen/slipway/scheduler/v1"
+	"github.com/slipway-paas/slipway/libs/claims"
 	"github.com/slipway-paas/slipway/libs/eventstore"
 	"github.com/slipway-paas/slipway/libs/projection"
 	"github.com/slipway-paas/slipway/libs/seal"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/libs/view"
-	"github.com/slipway-paas/slipway/services/scheduler/claims"
 	"github.com/slipway-paas/slipway/services/scheduler/deployment"
+	"github.com/slipway-paas/slipway/services/scheduler/domains"
 	"github.com/slipway-paas/slipway/services/scheduler/fleet"
 	"github.com/slipway-paas/slipway/services/scheduler/readmodel"
 	"github.com/slipway-paas/slipway/services/scheduler/rollout"
@@ -79,6 +80,7 @@ type Service struct {
 	reactor *rollout.Reactor
 	closed  *closedOrgs
 	figures *figures
+	domains *domains.Directory
 	// nodeHandler runs commands on nodes; nodesKick has them looked at before time.
 	nodeHandler *nodeHandler
 	nodesKick   chan struct{}
@@ -101,13 +103,13 @@ func New(c Config, d Deps) (*Service, error) {
 	if d.Tracer == nil {
 		d.Tracer = nooptrace.NewTracerProvider().Tracer("scheduler")
 	}
-	s := &Service{config: c, deps: d, fleet: fleet.New(), views: &views{},
+	s := &Service{config: c, deps: d, fleet: fleet.New(), domains: domains.New(), views: &views{},
 		roster: roster.New(c.NodeLossAfter, d.Now), nodeHandler: newNodeHandler(d.Store, d.Now), nodesKick: make(chan struct{}, 1), closed: newClosedOrgs()}
 	var err error
 	if s.figures, err = newFigures(d.Metrics, s.fleet, s.roster, func() int { return s.reactor.Waiting() }); err != nil {
 		return nil, err
 	}
-	s.names = names{book: claims.Book{Store: d.Store, Now: d.Now}}
+	s.names = names{book: claims.Book{Store: d.Store, Now: d.Now, Source: "scheduler"}}
 	s.handler = newHandler(d.Store, s.names, d.Now)
 	s.reactor = rollout.New(rollout.Deps{Store: d.Store, Fleet: s.fleet, Nodes: s.roster, Views: s.views,
 		Keys: d.Seal, Claims: s.names, Now: d.Now, Log: d.Log, AtOnce: d.AtOnce, Tracer: d.Tracer, Figures: s.figures})
@@ -137,6 +139,7 @@ func (s *Service) Ready() error {
 //
 //	reads            what it does
 //	evt.*.deployment.>   folds the fleet, publishes views, carries rollouts on
+//	evt.*.domain.>       knows the domains of deployments
 //	evt.*.org.*.OrgDeleted  destroys what a deleted organization had deployed
 //	evt._.node.>         folds which nodes are lost or to be drained
 //	VIEW_nodes           knows where there is room, and which node is silent
@@ -208,6 +211,9 @@ func (s *Service) followLog(ctx context.Context, group *errgroup.Group, beats He
 			case subjects.Node:
 				s.foldNode(e)
 				continue
+			case subjects.Domain:
+				s.domains.Apply(e)
+				continue
 			case subjects.Org:
 				s.closed.apply(e)
 				continue
@@ -228,5 +234,5 @@ func (s *Service) followLog(ctx context.Context, group *errgroup.Group, beats He
 		group.Go(func() error { return s.destroyClosed(ctx) })
 	}
 	return s.deps.Store.Follow(ctx, 0, handle, caughtUp, subjects.KindFilter(subjects.Deployment),
-		subjects.KindFilter(subjects.Node), subjects.TypeFilter(subjects.Org, orgDeletions))
+		subjects.KindFilter(subjects.Node), subjects.KindFilter(subjects.Domain), subjects.TypeFilter(subjects.Org, orgDeletions))
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/slipway-paas/slipway/libs/rpc"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/billing/tier"
+	"github.com/slipway-paas/slipway/services/domains"
 	"github.com/slipway-paas/slipway/services/gateway"
 	"github.com/slipway-paas/slipway/services/identity"
 	"github.com/slipway-paas/slipway/services/identity/mail"
@@ -59,6 +60,7 @@ type Config struct {
 	// Subscriptions are for NATS clients outside, SubscriptionsURL is where they connect.
 	Subscriptions    subscriptions.Config `koanf:"subscriptions"`
 	SubscriptionsURL string               `koanf:"subscriptions-url" usage:"where NATS clients outside connect, e.g. tls://events.example.com:4223; --subscriptions-listen when empty"`
+	domains.Settings
 	// Tiers replaces the default tiers; YAML only.
 	Tiers []tier.Tier `koanf:"tiers"`
 }
@@ -81,6 +83,7 @@ func DefaultConfig() Config {
 		AllowedRegistries: s.AllowedRegistries, ReservedSubdomains: s.ReservedSubdomains,
 		NodeLossAfter: s.NodeLossAfter, Rollout: s.Rollout, SessionTTL: i.SessionTTL, SMTP: i.SMTP,
 		Subscriptions: subscriptions.DefaultConfig(),
+		Settings:      domains.DefaultSettings(),
 	}
 }
 
@@ -140,6 +143,9 @@ func (c Config) Validate() error {
 	}
 	if !rpc.Loopback(c.NATSLeaf) {
 		errs = append(errs, fmt.Errorf("--nats-leaf: %q must be on this machine, such as 127.0.0.1:7422: leaf nodes join without TLS", c.NATSLeaf))
+	}
+	if err := c.Settings.Validate(); err != nil {
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
@@ -214,9 +220,27 @@ func (c Config) scheduler(registry string) scheduler.Config {
 		BaseDomain:         c.BaseDomain,
 		AllowedRegistries:  append([]string{registry + "/"}, c.AllowedRegistries...),
 		ReservedSubdomains: c.ReservedSubdomains,
+		OwnHosts:           c.ownHosts(),
 		NodeLossAfter:      c.NodeLossAfter,
 		Rollout:            c.Rollout,
 	}
+}
+
+// domains is the share of domains.
+func (c Config) domains() domains.Config {
+	return domains.Config{BaseDomain: c.BaseDomain, OwnHosts: c.ownHosts(), Settings: c.Settings}
+}
+
+// ownHosts are what the platform itself answers at, beside its base domain.
+func (c Config) ownHosts() []string {
+	var hosts []string
+	if u, err := url.Parse(c.PublicURL); err == nil && u.Hostname() != "" {
+		hosts = append(hosts, strings.ToLower(u.Hostname()))
+	}
+	if c.EdgeName != "" {
+		hosts = append(hosts, c.EdgeName)
+	}
+	return hosts
 }
 
 // identity is identity's share.

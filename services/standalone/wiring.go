@@ -13,6 +13,7 @@ import (
 
 	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
 	billingv1 "github.com/slipway-paas/slipway/gen/slipway/billing/v1"
+	domainv1 "github.com/slipway-paas/slipway/gen/slipway/domain/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	schedulerv1 "github.com/slipway-paas/slipway/gen/slipway/scheduler/v1"
 	webhooksv1 "github.com/slipway-paas/slipway/gen/slipway/webhooks/v1"
@@ -24,6 +25,7 @@ import (
 	"github.com/slipway-paas/slipway/libs/service"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/billing"
+	"github.com/slipway-paas/slipway/services/domains"
 	"github.com/slipway-paas/slipway/services/gateway"
 	"github.com/slipway-paas/slipway/services/gateway/idempotency"
 	"github.com/slipway-paas/slipway/services/gateway/probes"
@@ -62,7 +64,7 @@ func (p *platform) build(ctx context.Context) error {
 	return p.buildAll(ctx,
 		p.buildNATS, p.buildDatabase, p.buildCalls, p.buildRegistry,
 		p.buildBilling, p.buildIdentity, p.buildScheduler, p.buildProxyConfig, p.buildHealth, p.buildNodeAgent,
-		p.buildEdge, p.buildWebhooks, p.buildSubscriptions, p.buildGateway, p.buildOps,
+		p.buildEdge, p.buildWebhooks, p.buildSubscriptions, p.buildDomains, p.buildGateway, p.buildOps,
 	)
 }
 
@@ -290,6 +292,18 @@ func (p *platform) buildWebhooks(_ context.Context, g *ground) error {
 	return nil
 }
 
+func (p *platform) buildDomains(_ context.Context, g *ground) error {
+	s, err := domains.New(p.config.domains(), domains.Deps{
+		Store: g.store, NATS: g.nats, Metrics: p.options.Observer.Registry, Log: p.log.With("part", "domains"),
+	})
+	if err != nil {
+		return err
+	}
+	s.Register(g.calls)
+	p.group.Add("domains", s)
+	return nil
+}
+
 func (p *platform) buildSubscriptions(_ context.Context, g *ground) error {
 	if !p.config.subscribes() {
 		p.log.Info("NATS clients outside cannot connect: --subscriptions-listen is empty, or --subscriptions-leaf does not say where to join the NATS servers")
@@ -335,6 +349,7 @@ func (p *platform) buildGateway(ctx context.Context, g *ground) error {
 		Services:         p.services,
 		Version:          p.options.Version,
 		Metrics:          p.options.Observer.Registry, Exposition: p.options.Observer.Metrics(),
+		Domains: domainv1.NewDomainServiceClient(g.calls.Conn()),
 		Tracing: p.options.Observer.Tracing,
 		Log:     p.log.With("part", "gateway"),
 	})

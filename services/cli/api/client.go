@@ -153,6 +153,9 @@ func (c *Client) callWithin(ctx context.Context, limit time.Duration, method, pa
 		return err
 	}
 	defer res.Body.Close()
+	if into == nil {
+		return nil
+	}
 	if err := json.NewDecoder(io.LimitReader(res.Body, maxAnswer)).Decode(into); err != nil {
 		return fmt.Errorf("read the answer of %s %s: %w", method, path, err)
 	}

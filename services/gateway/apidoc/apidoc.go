@@ -16,6 +16,7 @@ import (
 
 	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
 	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
+	domainv1 "github.com/slipway-paas/slipway/gen/slipway/domain/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	oauthv1 "github.com/slipway-paas/slipway/gen/slipway/oauth/v1"
 	webhooksv1 "github.com/slipway-paas/slipway/gen/slipway/webhooks/v1"
@@ -117,6 +118,10 @@ func complete(op object, path, method string) error {
 		delete(responses, "200")
 		responses["201"] = created
 	}
+	if description, ok := empties()[fmt.Sprint(op["operationId"])]; ok {
+		delete(responses, "200")
+		responses["204"] = object{"description": description}
+	}
 	if slices.Contains(open(), fmt.Sprint(op["operationId"])) {
 		op["security"] = []any{}
 	}
@@ -161,6 +166,15 @@ func creations() map[string]string {
 		"EventCredentialService_CreateEventCredential": "Created; the seed is shown this once.",
 		"WebhookService_CreateWebhook":                 "Created; the secret is shown this once.",
 		"OAuthAppService_RegisterApp":                  "Registered; the client_secret is shown this once.",
+		"DomainService_AddDomain":                      "Added, pending until its DNS says that it is the app's.",
+	}
+}
+
+// empties are the operations that answer 204, and what they say of it.
+func empties() map[string]string {
+	return map[string]string{
+		"DomainService_RemoveDomain":     "Removed; the name is free.",
+		"DomainService_SetPrimaryDomain": "It is the app's primary domain now, and no other is.",
 	}
 }
 
@@ -311,6 +325,7 @@ func described() []protoreflect.FileDescriptor {
 		identityv1.File_slipway_identity_v1_accounts_proto, identityv1.File_slipway_identity_v1_orgs_proto,
 		identityv1.File_slipway_identity_v1_apikeys_proto, identityv1.File_slipway_identity_v1_eventcredentials_proto, oauthv1.File_slipway_oauth_v1_oauth_proto,
 		webhooksv1.File_slipway_webhooks_v1_webhooks_proto,
+		webhooksv1.File_slipway_webhooks_v1_webhooks_proto, domainv1.File_slipway_domain_v1_domains_proto,
 	}
 }
 

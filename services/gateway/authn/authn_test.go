@@ -15,7 +15,9 @@ import (
 	"google.golang.org/grpc/status"
 
 	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
+	domainv1 "github.com/slipway-paas/slipway/gen/slipway/domain/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
+	"github.com/slipway-paas/slipway/libs/access"
 	"github.com/slipway-paas/slipway/libs/problem"
 	"github.com/slipway-paas/slipway/services/gateway/authn"
 )
@@ -75,6 +77,16 @@ func TestEveryMethodOfTheDeployDialectNeedsItsScope(t *testing.T) {
 	}
 	if p, err := with.Authorize(ctx, "/grpc.health.v1.Health/Check", authn.Presented{}); p != nil || err != nil {
 		t.Errorf("health: %v, %v", p, err)
+	}
+}
+
+func TestAppsAreChangedWithEitherScope(t *testing.T) {
+	t.Parallel()
+	for scope, want := range map[string]int{access.AppsWrite: 200, access.DeployManage: 200, access.DeployRead: 403, access.Admin: 403} {
+		guard := authn.NewGuard(authn.NewTokens(knows("t", scope), time.Now))
+		if _, err := guard.Authorize(t.Context(), domainv1.DomainService_AddDomain_FullMethodName, bearer("Bearer t")); code(err) != want {
+			t.Errorf("with %s: %v, want %d", scope, err, want)
+		}
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 
 	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
 	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
+	domainv1 "github.com/slipway-paas/slipway/gen/slipway/domain/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	webhooksv1 "github.com/slipway-paas/slipway/gen/slipway/webhooks/v1"
 	"github.com/slipway-paas/slipway/libs/access"
@@ -57,6 +58,7 @@ func TestEachMethodTakesTheKindsOfCredentialThatItIsFor(t *testing.T) {
 		methods(identityv1.File_slipway_identity_v1_orgs_proto.Services().Get(0)), methods(identityv1.File_slipway_identity_v1_apikeys_proto.Services().Get(0)),
 		methods(webhooksv1.File_slipway_webhooks_v1_webhooks_proto.Services().Get(0)),
 		methods(identityv1.File_slipway_identity_v1_eventcredentials_proto.Services().Get(0)),
+		methods(domainv1.File_slipway_domain_v1_domains_proto.Services().Get(0)),
 	)
 	for _, method := range all {
 		takes := func(kind identityv1.CredentialKind) int {
@@ -74,7 +76,7 @@ func TestEachMethodTakesTheKindsOfCredentialThatItIsFor(t *testing.T) {
 		switch {
 		case strings.Contains(method, "DeployService"):
 			want = [3]int{200, 401, 401}
-		case strings.Contains(method, "AdminService"), name == "GetMe",
+		case strings.Contains(method, "AdminService"), strings.Contains(method, "DomainService"), name == "GetMe",
 			slices.Contains([]string{"Register", "SignUp", "Login", "VerifyEmail", "SendVerification", "ForgotPassword", "ResetPassword"}, name):
 			want = [3]int{200, 200, 200}
 		case strings.Contains(method, "AccountService"), name == "JoinOrg":

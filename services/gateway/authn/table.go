@@ -6,6 +6,7 @@ import (
 
 	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
 	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
+	domainv1 "github.com/slipway-paas/slipway/gen/slipway/domain/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	oauthv1 "github.com/slipway-paas/slipway/gen/slipway/oauth/v1"
 	streamv1 "github.com/slipway-paas/slipway/gen/slipway/stream/v1"
@@ -38,6 +39,9 @@ func enough(scopes []string, need string) bool {
 	return false
 }
 
+// writesApps is either of the scopes that change apps.
+const writesApps = access.AppsWrite + "|" + access.DeployManage
+
 // noScope is for methods that look at nothing but who calls.
 const noScope = ""
 
@@ -64,6 +68,9 @@ var (
 	// manageEvents is for people, and for their command line: what it gives away is no
 	// more than the scope reads, and the role admin is asked for besides.
 	manageEvents = rule{session: noScope, accessToken: access.EventsRead}
+	// Apps are for people, keys and OAuth apps alike.
+	appsRead  = rule{session: access.DeployRead, apiKey: access.DeployRead, accessToken: access.DeployRead}
+	appsWrite = rule{session: writesApps, apiKey: writesApps, accessToken: writesApps}
 )
 
 // rules has every gRPC method of the public API. A method that is not here is refused.
@@ -135,6 +142,12 @@ var rules = map[string]rule{
 	identityv1.EventCredentialService_CreateEventCredential_FullMethodName: manageEvents,
 	identityv1.EventCredentialService_ListEventCredentials_FullMethodName:  manageEvents,
 	identityv1.EventCredentialService_RevokeEventCredential_FullMethodName: manageEvents,
+
+	domainv1.DomainService_ListDomains_FullMethodName:      appsRead,
+	domainv1.DomainService_AddDomain_FullMethodName:        appsWrite,
+	domainv1.DomainService_RemoveDomain_FullMethodName:     appsWrite,
+	domainv1.DomainService_VerifyDomain_FullMethodName:     appsWrite,
+	domainv1.DomainService_SetPrimaryDomain_FullMethodName: appsWrite,
 
 	oauthv1.OAuthAppService_RegisterApp_FullMethodName:     manage,
 	oauthv1.OAuthAppService_GetApp_FullMethodName:          manage,

@@ -13,8 +13,8 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
-	webhooksv1 "github.com/slipway-paas/slipway/gen/slipway/webhooks/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
+	webhooksv1 "github.com/slipway-paas/slipway/gen/slipway/webhooks/v1"
 	"github.com/slipway-paas/slipway/services/gateway/strictjson"
 )
 

@@ -24,7 +24,9 @@ const (
 // DeploymentScheduled on, and its attempt says whether a fact is stale.
 type deployment struct {
 	id, org string
-	hosts   []string
+	host    string
+	custom  map[string]custom // by host: the verified domains of its owner
+	hosts   []string          // all of them, sorted
 	phase   phase
 	// ended is true once its destroy has: until then a RouteBound may come that was
 	// recorded before the destroy was heard of.
@@ -66,14 +68,40 @@ type binding struct {
 }
 
 func newDeployment(id, org string) *deployment {
-	return &deployment{id: id, org: org, numbers: map[string]uint32{}, instances: map[string]*instance{}}
+	return &deployment{id: id, org: org, custom: map[string]custom{}, numbers: map[string]uint32{}, instances: map[string]*instance{}}
+}
+
+// setHosts makes hosts what the deployment's own one and its domains come to.
+func (d *deployment) setHosts() {
+	d.hosts = d.hosts[:0:0]
+	if d.host != "" {
+		d.hosts = append(d.hosts, d.host)
+	}
+	for host := range d.custom {
+		if host != d.host {
+			d.hosts = append(d.hosts, host)
+		}
+	}
+	slices.Sort(d.hosts)
+}
+
+// holds reports whether the host is the deployment's, and since which event. Its
+// domains stay its own while it has given its subdomain back.
+func (d *deployment) holds(host string) (since uint64, held bool) {
+	if host == d.host {
+		return d.heldSince, d.namesHeld
+	}
+	c, held := d.custom[host]
+	return c.since, held && d.phase != phaseDestroyed
 }
 
 func (d *deployment) evolve(rec eventstore.Recorded) {
 	d.sequence, d.cause, d.correlation = rec.Sequence, rec.ID, rec.Correlation
 	switch e := rec.Payload.(type) {
 	case *deploymentv1.DeploymentRequested:
-		d.hosts = names(e.GetHost(), e.GetCustomDomain())
+		// Its custom domain, if it asked for one, has events of its own.
+		d.host = subjects.HostKey(e.GetHost())
+		d.setHosts()
 		d.rollOut(e.GetRelease(), rec)
 	case *deploymentv1.RestartRequested:
 		d.rollOut(e.GetRelease(), rec)
@@ -206,13 +234,16 @@ func (d *deployment) retire(which func(*instance) bool) {
 
 // route is what the host must be sent to; nil for nowhere.
 func (d *deployment) route(host string) *routingv1.Route {
-	if !d.namesHeld {
+	if _, held := d.holds(host); !held {
 		return nil
 	}
 	release, instances := d.serving()
 	r := &routingv1.Route{
 		Host: host, OrgId: d.org, DeploymentId: d.id, ReleaseId: release,
-		State: d.state(len(instances)), Sequence: d.sequence,
+		State: d.state(len(instances)), Sequence: d.sequence, Kind: routingv1.RouteKind_ROUTE_KIND_CUSTOM_DOMAIN,
+	}
+	if host == d.host {
+		r.Kind = routingv1.RouteKind_ROUTE_KIND_SUBDOMAIN
 	}
 	for _, i := range instances {
 		r.Upstreams = append(r.Upstreams, &routingv1.Upstream{InstanceId: i.id, Address: i.address})
@@ -235,14 +266,6 @@ func (d *deployment) state(healthy int) routingv1.RouteState {
 
 // over reports whether nothing will ever be wanted of the deployment again.
 func (d *deployment) over() bool { return d.ended && !d.bound.routed }
-
-func names(host, custom string) []string {
-	hosts := []string{subjects.HostKey(host)}
-	if custom != "" && subjects.HostKey(custom) != hosts[0] {
-		hosts = append(hosts, subjects.HostKey(custom))
-	}
-	return sorted(hosts)
-}
 
 func sorted(in []string) []string {
 	out := slices.Clone(in)

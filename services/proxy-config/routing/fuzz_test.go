@@ -1,11 +1,13 @@
 package routing_test
 
 import (
+	"slices"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
 
 	deploymentv1 "github.com/slipway-paas/slipway/gen/slipway/deployment/v1"
+	domainv1 "github.com/slipway-paas/slipway/gen/slipway/domain/v1"
 	routingv1 "github.com/slipway-paas/slipway/gen/slipway/routing/v1"
 	"github.com/slipway-paas/slipway/libs/eventstore"
 	"github.com/slipway-paas/slipway/libs/eventstore/fuzzlog"
@@ -26,6 +28,23 @@ func FuzzEveryLogIsRouted(f *testing.F) {
 	after := func(events ...proto.Message) []proto.Message {
 		return append(append([]proto.Message{}, live...), events...)
 	}
+	domains, err := fuzzlog.Of(domainv1.File_slipway_domain_v1_events_proto, subjects.Of("acme", subjects.Domain, "c1"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	named := &domainv1.DomainAdded{DomainId: "c1", DeploymentId: "d1", Name: "shop.example"}
+	var names [][]byte
+	for _, story := range [][]proto.Message{
+		nil, {named}, {named, &domainv1.DomainVerified{}, &domainv1.DomainCheckFailed{}, &domainv1.DomainLost{}},
+		{named, &domainv1.DomainVerified{}, &domainv1.CertificateObtained{}, &domainv1.DomainRemoved{}, named},
+		{&domainv1.DomainAdded{DomainId: "c1", DeploymentId: "d1", Name: "a.test"}, &domainv1.DomainVerified{}},
+	} {
+		data, err := domains.Bytes(story...)
+		if err != nil {
+			f.Fatal(err)
+		}
+		names = append(names, data)
+	}
 	for _, story := range [][]proto.Message{
 		after(restart("r2", 2), scheduled("r2", "i2", "i3"), started("r2", "i2", 1), healthy("r2", "i2", 1), running("r2", "i1")),
 		after(exited("r1", "i1", 1), started("r1", "i1", 2), unhealthy("r1", "i1", 2)),
@@ -38,13 +57,19 @@ func FuzzEveryLogIsRouted(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		f.Add(data)
+		for _, of := range names {
+			f.Add(data, of, uint8(len(live)))
+		}
 	}
-	f.Fuzz(func(t *testing.T, data []byte) {
+	f.Fuzz(func(t *testing.T, data, ofDomain []byte, after uint8) {
 		fold := routing.New()
 		last := uint64(0)
-		for _, rec := range schema.Log(data) {
-			last = rec.Sequence
+		log := schema.Log(data)
+		// What happens to the domain comes together, somewhere in between.
+		log = slices.Insert(log, min(int(after), len(log)), domains.Log(ofDomain)...)
+		for _, rec := range log {
+			last++
+			rec.Sequence = last
 			fold.Apply(rec)
 			check(t, fold)
 		}

@@ -5,7 +5,8 @@
 // A host goes to the healthy, running, not retired instances of the newest release
 // that has any; a release takes no traffic before one of its instances was healthy,
 // and an older one serves until then. A host whose app cannot serve keeps a route
-// without upstreams that says why; a host that nobody holds any more has none.
+// without upstreams that says why; a host that nobody holds any more has none. A
+// custom domain is a host from when it is verified until it is removed or lost.
 package routing
 
 import (
@@ -23,28 +24,42 @@ import (
 	"github.com/slipway-paas/slipway/libs/subjects"
 )
 
-// Fold is the state of all deployments. Use New; it is not safe for concurrent use.
+// Fold is the state of all deployments and domains. Use New; it is not safe for
+// concurrent use.
 type Fold struct {
 	deployments map[string]*deployment
+	domains     map[subjects.Aggregate]domain
 	byHost      map[string]map[string]*deployment
 	sequence    uint64
 }
 
 // New returns the fold of no events.
 func New() *Fold {
-	return &Fold{deployments: map[string]*deployment{}, byHost: map[string]map[string]*deployment{}}
+	return &Fold{deployments: map[string]*deployment{}, domains: map[subjects.Aggregate]domain{}, byHost: map[string]map[string]*deployment{}}
 }
 
 // Sequence is that of the last event folded in.
 func (f *Fold) Sequence() uint64 { return f.sequence }
 
-// Apply folds one event in and returns whose it was and which hosts it may have
-// changed; neither when it is no deployment's, or was folded in before.
+// Apply folds one event in and returns the deployment that it says something of and
+// the hosts that it may have changed; neither when it says nothing of routes, or was
+// folded in before.
 func (f *Fold) Apply(rec eventstore.Recorded) (id string, hosts []string) {
-	if rec.Aggregate.Kind != subjects.Deployment || rec.Sequence <= f.sequence {
+	if rec.Sequence <= f.sequence {
 		return "", nil
 	}
-	f.sequence = rec.Sequence
+	switch rec.Aggregate.Kind {
+	case subjects.Deployment:
+		f.sequence = rec.Sequence
+		return f.applyDeployment(rec)
+	case subjects.Domain:
+		f.sequence = rec.Sequence
+		return f.applyDomain(rec)
+	}
+	return "", nil
+}
+
+func (f *Fold) applyDeployment(rec eventstore.Recorded) (id string, hosts []string) {
 	id = rec.Aggregate.ID
 	d := f.deployments[id]
 	if d == nil {
@@ -56,10 +71,7 @@ func (f *Fold) Apply(rec eventstore.Recorded) (id string, hosts []string) {
 	}
 	d.evolve(rec)
 	for _, host := range d.hosts {
-		if f.byHost[host] == nil {
-			f.byHost[host] = map[string]*deployment{}
-		}
-		f.byHost[host][id] = d
+		f.index(host, d)
 	}
 	hosts = d.hosts
 	if d.over() {
@@ -68,13 +80,24 @@ func (f *Fold) Apply(rec eventstore.Recorded) (id string, hosts []string) {
 	return id, hosts
 }
 
+func (f *Fold) index(host string, d *deployment) {
+	if f.byHost[host] == nil {
+		f.byHost[host] = map[string]*deployment{}
+	}
+	f.byHost[host][d.id] = d
+}
+
+func (f *Fold) unindex(host string, d *deployment) {
+	delete(f.byHost[host], d.id)
+	if len(f.byHost[host]) == 0 {
+		delete(f.byHost, host)
+	}
+}
+
 func (f *Fold) forget(d *deployment) {
 	delete(f.deployments, d.id)
 	for _, host := range d.hosts {
-		delete(f.byHost[host], d.id)
-		if len(f.byHost[host]) == 0 {
-			delete(f.byHost, host)
-		}
+		f.unindex(host, d)
 	}
 }
 
@@ -96,9 +119,10 @@ func (f *Fold) Wanted(host string) *routingv1.Route {
 // owner is who holds the name; the last to take it, should two seem to.
 func (f *Fold) owner(host string) *deployment {
 	var owner *deployment
+	var last uint64
 	for _, d := range f.byHost[host] {
-		if d.namesHeld && (owner == nil || d.heldSince > owner.heldSince) {
-			owner = d
+		if since, held := d.holds(host); held && (owner == nil || since > last) {
+			owner, last = d, since
 		}
 	}
 	return owner

@@ -25,14 +25,6 @@ func TestAFirstDeployTakesTrafficOnceItIsHealthy(t *testing.T) {
 		when(running("r1")).routed(host, one).due("nothing")
 }
 
-func TestACustomDomainIsRoutedToo(t *testing.T) {
-	t.Parallel()
-	e := requested()
-	e.CustomDomain = "Shop.Example"
-	given(t, e, scheduled("r1", "i1"), started("r1", "i1", 1), healthy("r1", "i1", 1)).
-		routed(host, one).routed(custom, one).due("bound r1[shop.apps.test shop.example] [i1]")
-}
-
 func TestTheOldReleaseServesUntilTheNewOneIsHealthy(t *testing.T) {
 	t.Parallel()
 	rollingOut(t).routed(host, one).due("nothing").

@@ -16,8 +16,7 @@ import (
 )
 
 const (
-	host   = "shop.apps.test"
-	custom = "shop.example"
+	host = "shop.apps.test"
 )
 
 // story is given-when-then over one fold: what happened, what is routed, what is due.
@@ -36,11 +35,14 @@ func given(t *testing.T, events ...proto.Message) *story {
 func (s *story) when(events ...proto.Message) *story { return s.of("d1", events...) }
 
 func (s *story) of(id string, events ...proto.Message) *story {
-	s.t.Helper()
+	return s.folds(subjects.Of("acme", subjects.Deployment, id), events...)
+}
+
+func (s *story) folds(whose subjects.Aggregate, events ...proto.Message) *story {
 	for _, e := range events {
 		s.last++
 		s.fold.Apply(eventstore.Recorded{Sequence: s.last, Event: eventstore.Event{
-			Aggregate: subjects.Of("acme", subjects.Deployment, id), Payload: e,
+			Aggregate: whose, Payload: e,
 			ID: fmt.Sprintf("e%d", s.last), Time: time.Unix(int64(s.last), 0),
 		}})
 	}

@@ -49,7 +49,8 @@ type State struct {
 	ID, Org, Operator, App string
 	Tier                   *deploymentv1.Tier
 	Subdomain, Host        string
-	CustomDomain           string
+	// CustomDomain is the one that it was asked for with.
+	CustomDomain string
 
 	Status Status
 	Reason string
@@ -188,13 +189,9 @@ func (s State) serves(r *Release) bool {
 // its names back when its first release fails.
 func (s State) WasLive() bool { return !s.DeployedAt.IsZero() }
 
-// Names are the hosts the deployment answers at.
-func (s State) Names() []string {
-	if s.CustomDomain == "" {
-		return []string{s.Host}
-	}
-	return []string{s.Host, s.CustomDomain}
-}
+// Names are the hosts that the deployment has by itself. Its custom domains have
+// events of their own.
+func (s State) Names() []string { return []string{s.Host} }
 
 // current is the release that readers are shown: the one rolling out, else the
 // live one, else none.

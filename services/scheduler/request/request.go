@@ -4,7 +4,6 @@ package request
 
 import (
 	"fmt"
-	"net/netip"
 	"regexp"
 	"slices"
 	"sort"
@@ -12,8 +11,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/distribution/reference"
-	"golang.org/x/net/idna"
 
+	"github.com/slipway-paas/slipway/libs/domainname"
 	"github.com/slipway-paas/slipway/libs/problem"
 )
 
@@ -35,6 +34,8 @@ type Rules struct {
 	BaseDomain string
 	// Reserved subdomains are the platform's own.
 	Reserved []string
+	// OwnHosts are those that the platform itself answers at.
+	OwnHosts []string
 }
 
 // Request is what was asked for, as it came in.
@@ -78,9 +79,11 @@ func (r Rules) Check(q Request, customDomainAllowed bool) []problem.Field {
 		add("port", "must be between 1 and 65535, not %d", *q.Port)
 	}
 	if q.CustomDomain != "" {
-		if fault := r.domain(q.CustomDomain); fault != "" {
+		_, wrong := r.Domain(q.CustomDomain)
+		for _, fault := range wrong {
 			add("custom_domain", "%s", fault)
-		} else if !customDomainAllowed {
+		}
+		if len(wrong) == 0 && !customDomainAllowed {
 			add("custom_domain", "the tier does not allow a custom domain; choose one with custom_domain_allowed")
 		}
 	}
@@ -110,29 +113,9 @@ func list(items []string) string {
 	return strings.Join(items[:len(items)-1], ", ") + " or " + items[len(items)-1]
 }
 
-func (r Rules) domain(domain string) string {
-	if _, err := netip.ParseAddr(domain); err == nil {
-		return "must be a domain name, not an address"
-	}
-	ascii, err := idna.Registration.ToASCII(domain)
-	switch {
-	case err != nil || ascii != domain || len(domain) > 253 || !strings.Contains(domain, "."):
-		return "must be a full domain name in lowercase ASCII, like www.example.com"
-	case domain == r.BaseDomain || strings.HasSuffix(domain, "."+r.BaseDomain):
-		return fmt.Sprintf("must not be below %s: names there are given as subdomains", r.BaseDomain)
-	case slices.ContainsFunc(strings.Split(domain, "."), func(label string) bool { return !subdomainLabel(label) }):
-		return "must be a full domain name in lowercase ASCII, like www.example.com"
-	}
-	return ""
-}
-
-func subdomainLabel(label string) bool {
-	if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
-		return false
-	}
-	return !strings.ContainsFunc(label, func(c rune) bool {
-		return (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-'
-	})
+// Domain is a custom domain in the form that it is kept in, and all that is wrong with it.
+func (r Rules) Domain(text string) (name string, faults []string) {
+	return domainname.Rules{Base: r.BaseDomain, Own: r.OwnHosts}.Parse(text)
 }
 
 func environment(env map[string]string) []problem.Field {

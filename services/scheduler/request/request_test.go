@@ -52,7 +52,7 @@ func TestEachFaultNamesItsFieldAndWhatToDo(t *testing.T) {
 		{"no tier", func(q *request.Request) { q.Tier = "" }, "tier", "required"},
 		{"port 0", func(q *request.Request) { q.Port = port(0) }, "port", "65535"},
 		{"port 65536", func(q *request.Request) { q.Port = port(65536) }, "port", "65535"},
-		{"no such domain", func(q *request.Request) { q.CustomDomain = "not a domain" }, "custom_domain", "full domain name"},
+		{"no such domain", func(q *request.Request) { q.CustomDomain = "not a domain" }, "custom_domain", "name alone"},
 		{"an address", func(q *request.Request) { q.CustomDomain = "192.0.2.7" }, "custom_domain", "not an address"},
 		{"a bare word", func(q *request.Request) { q.CustomDomain = "localhost" }, "custom_domain", "full domain name"},
 		{"below ours", func(q *request.Request) { q.CustomDomain = "x.apps.localhost" }, "custom_domain", "below apps.localhost"},

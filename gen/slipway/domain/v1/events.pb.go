@@ -41,6 +41,7 @@ type DomainAdded struct {
 	ProofNeeded   bool   `protobuf:"varint,6,opt,name=proof_needed,json=proofNeeded,proto3" json:"proof_needed,omitempty"`
 	Primary       bool   `protobuf:"varint,7,opt,name=primary,proto3" json:"primary,omitempty"`
 	InitiatedBy   string `protobuf:"bytes,8,opt,name=initiated_by,json=initiatedBy,proto3" json:"initiated_by,omitempty"`
+	OrgId         string `protobuf:"bytes,9,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -131,11 +132,19 @@ func (x *DomainAdded) GetInitiatedBy() string {
 	return ""
 }
 
+func (x *DomainAdded) GetOrgId() string {
+	if x != nil {
+		return x.OrgId
+	}
+	return ""
+}
+
 // DomainVerified: the name leads here or was proved; the edge may serve it and get a
 // certificate for it.
 type DomainVerified struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// method is cname, address or txt.
+	// method is cname, address or txt; or claim, for a name that the app held and was
+	// served at before domains were proved.
 	Method        string                 `protobuf:"bytes,1,opt,name=method,proto3" json:"method,omitempty"`
 	CheckedAt     *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=checked_at,json=checkedAt,proto3" json:"checked_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -187,12 +196,15 @@ func (x *DomainVerified) GetCheckedAt() *timestamppb.Timestamp {
 }
 
 // DomainCheckFailed: looked up and not found good. Recorded when the reason changes;
-// the domain is looked at again with backoff, until it is given up.
+// the domain is looked at again with backoff, until it is given up. A verified domain
+// stays verified: then this says that it has led elsewhere for long.
 type DomainCheckFailed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// code is stable: not_found, resolves_elsewhere, loops, proof_missing, dns_unavailable.
-	Code      string                 `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
-	Reason    string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Code   string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// attempt counts the looks since it was added, or somebody asked, as far as the
+	// process that looks remembers.
 	Attempt   uint32                 `protobuf:"varint,3,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	CheckedAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=checked_at,json=checkedAt,proto3" json:"checked_at,omitempty"`
 	// next_check_at is absent when it is looked at no more until asked to.
@@ -616,7 +628,7 @@ var File_slipway_domain_v1_events_proto protoreflect.FileDescriptor
 
 const file_slipway_domain_v1_events_proto_rawDesc = "" +
 	"\n" +
-	"\x1eslipway/domain/v1/events.proto\x12\x11slipway.domain.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf1\x01\n" +
+	"\x1eslipway/domain/v1/events.proto\x12\x11slipway.domain.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x88\x02\n" +
 	"\vDomainAdded\x12\x1b\n" +
 	"\tdomain_id\x18\x01 \x01(\tR\bdomainId\x12#\n" +
 	"\rdeployment_id\x18\x02 \x01(\tR\fdeploymentId\x12\x12\n" +
@@ -625,7 +637,8 @@ const file_slipway_domain_v1_events_proto_rawDesc = "" +
 	"\x05proof\x18\x05 \x01(\tR\x05proof\x12!\n" +
 	"\fproof_needed\x18\x06 \x01(\bR\vproofNeeded\x12\x18\n" +
 	"\aprimary\x18\a \x01(\bR\aprimary\x12!\n" +
-	"\finitiated_by\x18\b \x01(\tR\vinitiatedBy\"c\n" +
+	"\finitiated_by\x18\b \x01(\tR\vinitiatedBy\x12\x15\n" +
+	"\x06org_id\x18\t \x01(\tR\x05orgId\"c\n" +
 	"\x0eDomainVerified\x12\x16\n" +
 	"\x06method\x18\x01 \x01(\tR\x06method\x129\n" +
 	"\n" +

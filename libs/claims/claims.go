@@ -20,12 +20,18 @@ import (
 
 // Kinds of name.
 const (
-	Subdomain    = "subdomain"
+	Subdomain = "subdomain"
+	// CustomDomain is for the one who has proved a domain, OrgDomain for the one app of
+	// an org that has it, proved or not.
 	CustomDomain = "custom_domain"
+	OrgDomain    = "org_domain"
 )
 
 // Name is one name of a kind.
 type Name struct{ Kind, Value string }
+
+// OrgsDomain is a domain's name within an org.
+func OrgsDomain(org, name string) Name { return Name{Kind: OrgDomain, Value: org + "/" + name} }
 
 // Aggregate is the claim on the name. Names are hashed: they may be long, and
 // hold characters that subjects do not.
@@ -63,6 +69,8 @@ func (e *TakenError) Error() string { return fmt.Sprintf("taken by others: %v", 
 type Book struct {
 	Store eventstore.Store
 	Now   func() time.Time
+	// Source is the service that takes and releases them, as events say it.
+	Source string
 }
 
 // Load returns the claim on one name.
@@ -101,6 +109,12 @@ func (b Book) Take(ctx context.Context, holder string, names ...Name) ([]eventst
 	return out, nil
 }
 
+// Move returns the event that gives a name, as it was loaded, to a holder, whoever has
+// it: for names whose owner can prove that they are.
+func (b Book) Move(n Name, loaded State, holder string) eventstore.Expected {
+	return b.event(n, loaded, &claimv1.ClaimTaken{Kind: n.Kind, Name: n.Value, Holder: holder})
+}
+
 // Release returns the events that make the names free that the holder holds.
 func (b Book) Release(ctx context.Context, holder string, names ...Name) ([]eventstore.Expected, error) {
 	var out []eventstore.Expected
@@ -119,6 +133,6 @@ func (b Book) Release(ctx context.Context, holder string, names ...Name) ([]even
 func (b Book) event(n Name, s State, payload proto.Message) eventstore.Expected {
 	return eventstore.Expected{LastSequence: s.Sequence, Event: eventstore.Event{
 		Aggregate: n.Aggregate(), ID: uuid.Must(uuid.NewV7()).String(),
-		Payload: payload, Time: b.Now(), Source: "scheduler",
+		Payload: payload, Time: b.Now(), Source: b.Source,
 	}}
 }

@@ -6,15 +6,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/slipway-paas/slipway/libs/claims"
 	"github.com/slipway-paas/slipway/libs/eventstore"
 	"github.com/slipway-paas/slipway/libs/eventstore/memory"
-	"github.com/slipway-paas/slipway/services/scheduler/claims"
 )
 
 var name = claims.Name{Kind: claims.Subdomain, Value: "my-app"}
 
 func book() claims.Book {
-	return claims.Book{Store: memory.New(), Now: func() time.Time { return time.Unix(0, 0).UTC() }}
+	return claims.Book{Store: memory.New(), Source: "test", Now: func() time.Time { return time.Unix(0, 0).UTC() }}
 }
 
 func TestANameHasOneHolderAtATime(t *testing.T) {
@@ -56,6 +56,24 @@ func TestTwoWhoTakeAtOnceGetOneName(t *testing.T) {
 	write(t, b, first)
 	if _, err := b.Store.AppendBatch(ctx, second); !errors.Is(err, eventstore.ErrConflict) {
 		t.Fatalf("the second append gave %v, want a conflict", err)
+	}
+}
+
+func TestANameMovesFromItsHolderToAnother(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	b := book()
+	take(t, b, "deployment/1")
+	held, err := b.Load(ctx, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, b, []eventstore.Expected{b.Move(name, held, "deployment/2")})
+	if now, err := b.Load(ctx, name); err != nil || now.Holder != "deployment/2" {
+		t.Fatalf("after the move the holder is %+v, %v", now, err)
+	}
+	if _, err := b.Store.AppendBatch(ctx, []eventstore.Expected{b.Move(name, held, "deployment/3")}); !errors.Is(err, eventstore.ErrConflict) {
+		t.Fatalf("a move from what was gave %v, want a conflict", err)
 	}
 }
 
