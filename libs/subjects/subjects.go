@@ -32,6 +32,9 @@ const (
 	// BucketAnswers holds the answers to requests that had an Idempotency-Key; key
 	// AnswerKey.
 	BucketAnswers = "ANSWERS"
+	// BucketProviders holds sealed credentials for services outside; keys are the
+	// providers' names.
+	BucketProviders = "PROVIDERS"
 )
 
 // Platform is the org token of what belongs to no tenant: name claims, operators and
@@ -52,11 +55,13 @@ const (
 	Node       = "node"
 	Webhook    = "webhook"
 	Domain     = "domain"
+	DNSRecord  = "dnsrecord"
+	Tunnel     = "tunnel"
 )
 
 // TenantKinds are the kinds of aggregate that an org's own events are of.
 func TenantKinds() []string {
-	return []string{Deployment, Org, APIKey, OAuthApp, Grant, Operator, Webhook, Domain}
+	return []string{Deployment, Org, APIKey, OAuthApp, Grant, Operator, Webhook, Domain, DNSRecord}
 }
 
 // AllEvents is the filter that matches every event.
