@@ -57,6 +57,8 @@ const (
 	Domain     = "domain"
 	DNSRecord  = "dnsrecord"
 	Tunnel     = "tunnel"
+	// Provider is what the platform holds credentials of; it has a data key and no events.
+	Provider = "provider"
 )
 
 // TenantKinds are the kinds of aggregate that an org's own events are of.
