@@ -283,7 +283,7 @@ func (d *directory) find(hash []byte, asked string, now time.Time) (found, bool)
 		return found{}, false
 	}
 	holder, ok := d.operators[c.Operator]
-	if !ok || !holder.Holds(c) {
+	if !ok || !holder.Holds(c) || c.Kind == credential.AccessToken && d.oauth.Deleted(c.App) {
 		return found{}, false
 	}
 	f := found{Credential: c, issuer: issuer, operator: holder, org: c.Org}

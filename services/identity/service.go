@@ -53,6 +53,7 @@ type Service struct {
 	passwords *password.Hasher
 	guesses   *guesses
 	mails     *mail.Queue
+	errands   chan func(context.Context) error
 	operators *decider.Handler[operator.State, operator.Command]
 	orgs      *decider.Handler[org.State, org.Command]
 	keys      *decider.Handler[apikey.State, apikey.Command]
@@ -74,6 +75,7 @@ func New(c Config, d Deps) (*Service, error) {
 	s := &Service{
 		config: c, deps: d, known: newDirectory(), secrets: &secrets{sealer: d.Seal},
 		passwords: password.NewHasher(hashedAtOnce, hashWaiting), guesses: newGuesses(), mails: mail.NewQueue(c.SMTP, d.Log), uses: newUses(d.Now),
+		errands:   make(chan func(context.Context) error, maxLater),
 		operators: decider.NewHandler(d.Store, operator.Decider(), options[operator.State](d)),
 		orgs:      decider.NewHandler(d.Store, org.Decider(), options[org.State](d)),
 		keys:      decider.NewHandler(d.Store, apikey.Decider(), options[apikey.State](d)),
@@ -133,6 +135,7 @@ func (s *Service) Run(ctx context.Context) error {
 	defer cancel()
 	parts.Go(func() { s.sweep(ctx) })
 	parts.Go(func() { s.mails.Run(ctx) })
+	parts.Go(func() { s.runErrands(ctx) })
 	parts.Go(func() { s.noteUses(ctx) })
 	handle := func(_ context.Context, events []eventstore.Recorded) error {
 		s.known.apply(events)

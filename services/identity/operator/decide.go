@@ -54,6 +54,19 @@ func Decide(s State, c Command, now time.Time) (proto.Message, error) {
 			return nil, err
 		}
 		return &identityv1.PasswordChanged{Password: c.Password}, nil
+	case SendReset:
+		if len(s.Password) == 0 || !s.Verified() || c.SHA256 == (credential.Hash{}) {
+			return nil, ErrMalformed
+		}
+		return &identityv1.PasswordResetSent{ResetSha256: c.SHA256[:]}, nil
+	case ResetPassword:
+		switch {
+		case len(c.Password) == 0:
+			return nil, ErrMalformed
+		case !s.Resets(c.SHA256, now):
+			return nil, ErrCode
+		}
+		return &identityv1.PasswordChanged{Password: c.Password}, nil
 	case Rehash:
 		if err := samePassword(s, c.Password, c.Epoch); err != nil {
 			return nil, err

@@ -2,6 +2,7 @@ package operator
 
 import (
 	"slices"
+	"time"
 
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	"github.com/slipway-paas/slipway/libs/eventstore"
@@ -47,8 +48,13 @@ func Evolve(s State, rec eventstore.Recorded) State {
 		s.VerifySHA256, s.UpdatedAt = credential.Hash{}, rec.Time
 	case *identityv1.PasswordChanged:
 		s.Password, s.UpdatedAt = e.GetPassword(), rec.Time
+		s.ResetSHA256, s.ResetSince = credential.Hash{}, time.Time{}
 		s.PasswordEpoch++
 		s.LoginEpoch++
+	case *identityv1.PasswordResetSent:
+		if h := hash(e.GetResetSha256()); h != (credential.Hash{}) {
+			s.ResetSHA256, s.ResetSince = h, rec.Time
+		}
 	case *identityv1.PasswordRehashed:
 		s.Password = e.GetPassword()
 	case *identityv1.LoggedOut:

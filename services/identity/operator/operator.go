@@ -5,6 +5,7 @@ package operator
 
 import (
 	"crypto/sha256"
+	"crypto/subtle"
 	"errors"
 	"slices"
 	"time"
@@ -63,6 +64,11 @@ type State struct {
 	// VerifySince is when it was made.
 	VerifySince time.Time
 
+	// ResetSHA256 is of the code that may set another password; zero for none.
+	ResetSHA256 credential.Hash
+	// ResetSince is when it was made.
+	ResetSince time.Time
+
 	// PasswordEpoch counts changes of the password, LoginEpoch those and logouts:
 	// what was given out in an older epoch has ended.
 	PasswordEpoch, LoginEpoch uint32
@@ -83,6 +89,15 @@ type Totp struct {
 
 // verifyWithin is how long a mailed code is good.
 const verifyWithin = 24 * time.Hour
+
+// resetWithin is how long a code that sets another password is good.
+const resetWithin = time.Hour
+
+// Resets reports whether the code with that hash may set another password.
+func (s State) Resets(code credential.Hash, now time.Time) bool {
+	return s.ResetSHA256 != (credential.Hash{}) && now.Sub(s.ResetSince) <= resetWithin &&
+		subtle.ConstantTimeCompare(s.ResetSHA256[:], code[:]) == 1
+}
 
 // Exists reports whether the operator has been made.
 func (s State) Exists() bool { return s.ID != "" }
@@ -150,6 +165,13 @@ type (
 		Password []byte
 		Epoch    uint32
 	}
+	// SendReset replaces the code that may set another password.
+	SendReset struct{ SHA256 credential.Hash }
+	// ResetPassword gives the hash of the code that was mailed.
+	ResetPassword struct {
+		SHA256   credential.Hash
+		Password []byte
+	}
 	// Rehash stores the password with other parameters.
 	Rehash struct {
 		Password []byte
@@ -180,6 +202,8 @@ func (Register) command()         {}
 func (SendVerification) command() {}
 func (VerifyEmail) command()      {}
 func (ChangePassword) command()   {}
+func (SendReset) command()        {}
+func (ResetPassword) command()    {}
 func (Rehash) command()           {}
 func (LogOut) command()           {}
 func (EnrollTotp) command()       {}

@@ -155,6 +155,32 @@ func TestAPasswordThatChangedMeanwhileIsNotChangedAgain(t *testing.T) {
 	story(t).Given(bootstrapped()).When(operator.ChangePassword{Password: []byte("h")}).ThenErrorIs(operator.ErrMalformed)
 }
 
+func TestAMailedCodeSetsAnotherPasswordOnceAndWithinTheHour(t *testing.T) {
+	t.Parallel()
+	reset := func(code credential.Hash) operator.ResetPassword {
+		return operator.ResetPassword{SHA256: code, Password: []byte("h2")}
+	}
+	sent := func(code credential.Hash) *identityv1.PasswordResetSent {
+		return &identityv1.PasswordResetSent{ResetSha256: code[:]}
+	}
+	story(t).Given(registered()).
+		When(reset(first)).ThenErrorIs(operator.ErrCode).
+		When(reset(credential.Hash{})).ThenErrorIs(operator.ErrCode).
+		When(operator.SendReset{SHA256: first}).Then(sent(first)).
+		When(operator.SendReset{SHA256: second}).Then(sent(second)).
+		When(reset(first)).ThenErrorIs(operator.ErrCode).
+		When(operator.ResetPassword{SHA256: second}).ThenErrorIs(operator.ErrMalformed).
+		When(reset(second)).Then(&identityv1.PasswordChanged{Password: []byte("h2")}).
+		When(reset(second)).ThenErrorIs(operator.ErrCode)
+	story(t).Given(registered(), sent(first)).
+		At(gwt.Start().Add(61 * time.Minute)).When(reset(first)).ThenErrorIs(operator.ErrCode)
+	// A code mailed before the password changed is no good after.
+	story(t).Given(registered(), sent(first), &identityv1.PasswordChanged{Password: []byte("h2")}).
+		When(reset(first)).ThenErrorIs(operator.ErrCode)
+	story(t).Given(unverified()).When(operator.SendReset{SHA256: first}).ThenErrorIs(operator.ErrMalformed)
+	story(t).Given(bootstrapped()).When(operator.SendReset{SHA256: first}).ThenErrorIs(operator.ErrMalformed)
+}
+
 func TestASecondFactorCountsOnceConfirmedAndNoCodeTwice(t *testing.T) {
 	t.Parallel()
 	story(t).Given(registered()).
@@ -193,6 +219,7 @@ func TestEveryEventOfTheSchemaHasAFold(t *testing.T) {
 		"EmailVerificationSent": {given(unverified()), &identityv1.EmailVerificationSent{VerifySha256: second[:]}},
 		"EmailVerified":         {given(unverified()), &identityv1.EmailVerified{}},
 		"PasswordChanged":       {given(registered()), &identityv1.PasswordChanged{Password: []byte("h2")}},
+		"PasswordResetSent":     {given(registered()), &identityv1.PasswordResetSent{ResetSha256: second[:]}},
 		"PasswordRehashed":      {given(registered()), &identityv1.PasswordRehashed{Password: []byte("h2")}},
 		"LoggedOut":             {given(registered()), &identityv1.LoggedOut{}},
 		"TotpEnrolled":          {given(registered()), enrolled()},

@@ -92,6 +92,8 @@ type (
 		ID, Name, Owner string
 		Personal        bool
 	}
+	// Rename gives it another name.
+	Rename struct{ By, Name string }
 	// Invite lets who has the address join. Operator is who that is now, if anybody.
 	Invite struct {
 		By, ID, Operator string
@@ -111,6 +113,7 @@ type (
 )
 
 func (Create) command()  {}
+func (Rename) command()  {}
 func (Invite) command()  {}
 func (Join) command()    {}
 func (SetRole) command() {}
@@ -138,6 +141,17 @@ func Decide(s State, c Command, _ time.Time) (proto.Message, error) {
 		return nil, ErrUnknown
 	}
 	switch c := c.(type) {
+	case Rename:
+		if err := manages(s, c.By); err != nil {
+			return nil, err
+		}
+		switch c.Name {
+		case "":
+			return nil, ErrMalformed
+		case s.Name:
+			return nil, nil
+		}
+		return &identityv1.OrgRenamed{Name: c.Name}, nil
 	case Invite:
 		return invite(s, c)
 	case Join:
@@ -254,6 +268,8 @@ func Evolve(s State, rec eventstore.Recorded) State {
 		return s
 	}
 	switch e := rec.Payload.(type) {
+	case *identityv1.OrgRenamed:
+		s.Name = e.GetName()
 	case *identityv1.MemberInvited:
 		if len(e.GetEmailHash()) == len(credential.Hash{}) {
 			s.Invitations = with(s.Invitations, e.GetInvitationId(), Invitation{EmailHash: credential.Hash(e.GetEmailHash()), Email: e.GetEmail(), Role: e.GetRole()})

@@ -79,6 +79,17 @@ func TestAnAdminManagesAllButOwners(t *testing.T) {
 		When(org.Remove{By: "ada", ID: "i1"}).Then(&identityv1.InvitationWithdrawn{InvitationId: "i1"})
 }
 
+func TestAdminsRenameAnOrganization(t *testing.T) {
+	t.Parallel()
+	renamed := &identityv1.OrgRenamed{Name: "Acme Inc"}
+	story(t).Given(created(), joined("bob", "admin"), joined("cy", "member")).
+		When(org.Rename{By: "cy", Name: "Mine"}).ThenErrorIs(org.ErrForbidden).
+		When(org.Rename{By: "eve", Name: "Mine"}).ThenErrorIs(org.ErrUnknown).
+		When(org.Rename{By: "bob"}).ThenErrorIs(org.ErrMalformed).
+		When(org.Rename{By: "bob", Name: "Acme Inc"}).Then(renamed).
+		When(org.Rename{By: "ada", Name: "Acme Inc"}).ThenNothing()
+}
+
 // A new event of the schema needs a fold and a line in this test.
 func TestEveryEventOfTheSchemaHasAFold(t *testing.T) {
 	t.Parallel()
@@ -88,6 +99,7 @@ func TestEveryEventOfTheSchemaHasAFold(t *testing.T) {
 		event  proto.Message
 	}{
 		"OrgCreated":          {org.State{}, created()},
+		"OrgRenamed":          {given(created()), &identityv1.OrgRenamed{Name: "Acme Inc"}},
 		"MemberInvited":       {given(created()), invited("viewer")},
 		"InvitationWithdrawn": {given(created(), invited("viewer")), &identityv1.InvitationWithdrawn{InvitationId: "i1"}},
 		"MemberJoined":        {given(created(), invited("viewer")), joined("bob", "viewer")},
