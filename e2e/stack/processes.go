@@ -44,11 +44,11 @@ func (s *Stack) startProcesses(ctx context.Context) error {
 		return err
 	}
 	s.Database = database
-	rpc, err := s.freePorts(4)
+	rpc, err := s.freePorts(5)
 	if err != nil {
 		return err
 	}
-	identity, billing, scheduler, webhooks := local(rpc[0]), local(rpc[1]), local(rpc[2]), local(rpc[3])
+	identity, billing, scheduler, webhooks, dns := local(rpc[0]), local(rpc[1]), local(rpc[2]), local(rpc[3]), local(rpc[4])
 	services := []service{
 		{"registry", []string{"--listen", s.Registry, "--store-dir", filepath.Join(s.dataDir(), "registry")}},
 		{"billing", []string{"--rpc-listen", billing}},
@@ -62,6 +62,7 @@ func (s *Stack) startProcesses(ctx context.Context) error {
 			"--master-key", s.MasterKey(), "--allowed-registries", s.registries(),
 		}, s.rolloutFlags()...)},
 		{"webhooks", []string{"--rpc-listen", webhooks, "--master-key", s.MasterKey()}},
+		{"dns", []string{"--rpc-listen", dns, "--base-domain", s.BaseDomain, "--master-key", s.MasterKey()}},
 		{"health", nil},
 		{"proxy-config", nil},
 	}
@@ -80,7 +81,7 @@ func (s *Stack) startProcesses(ctx context.Context) error {
 	s.nodes = append(s.nodes, node)
 	pages = append(pages, "edge="+edgePage, "node-agent="+nodePage)
 	if err := s.runService(service{"gateway", append([]string{
-		"--listen", local(s.ports.API), "--identity", identity, "--billing", billing, "--scheduler", scheduler, "--webhooks", webhooks,
+		"--listen", local(s.ports.API), "--identity", identity, "--billing", billing, "--scheduler", scheduler, "--webhooks", webhooks, "--dns", dns,
 		"--services", strings.Join(pages, ","), "--master-key", s.MasterKey(),
 	}, s.limitFlags()...)}, local(s.ports.Ops)); err != nil {
 		return err
@@ -124,7 +125,7 @@ func (s *Stack) runService(one service, ops string) error {
 }
 
 // calling are the services that call each other, or are called.
-var calling = []string{"gateway", "identity", "scheduler", "billing", "webhooks"}
+var calling = []string{"gateway", "identity", "scheduler", "billing", "webhooks", "dns"}
 
 func (s *Stack) certificates() string { return filepath.Join(s.dataDir(), "certs") }
 

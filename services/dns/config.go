@@ -29,10 +29,9 @@ type Cloudflare struct {
 
 // Config is what an operator of the platform can set.
 type Config struct {
-	// BaseDomain is what apps live under.
-	BaseDomain string `koanf:"-"`
-	// Cloudflare is set beside.
-	Cloudflare Cloudflare `koanf:"-"`
+	// BaseDomain is what apps live under; it and Cloudflare are set by With.
+	BaseDomain string
+	Cloudflare Cloudflare
 
 	Zones         []string      `koanf:"zones" usage:"whose custom domains may be in a zone that is held: zone=org, or zone=* for every organization; other zones are the platform's own"`
 	EdgeAddresses []string      `koanf:"edge-addresses" usage:"addresses, or one name, that the base domain and everything under it lead to; no records of them when empty"`
@@ -42,6 +41,12 @@ type Config struct {
 	TunnelService string        `koanf:"tunnel-service" default:"http://127.0.0.1:8000" usage:"where cloudflared reaches an edge"`
 	CompareEvery  time.Duration `koanf:"compare-every" default:"10m" usage:"how often all that is wanted is compared with all that is there, 1s or longer"`
 	Settle        time.Duration `koanf:"settle" default:"10s" usage:"how long the provider may take to show what was written"`
+}
+
+// With is the configuration with what is set beside it.
+func (c Config) With(baseDomain string, cf Cloudflare) Config {
+	c.BaseDomain, c.Cloudflare = baseDomain, cf
+	return c
 }
 
 // least is the shortest time between two comparisons.

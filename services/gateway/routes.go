@@ -17,6 +17,7 @@ import (
 
 	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
 	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
+	dnsv1 "github.com/slipway-paas/slipway/gen/slipway/dns/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	oauthv1 "github.com/slipway-paas/slipway/gen/slipway/oauth/v1"
 	streamv1 "github.com/slipway-paas/slipway/gen/slipway/stream/v1"
@@ -48,6 +49,7 @@ func dialects() []protoreflect.ServiceDescriptor {
 		identityv1.File_slipway_identity_v1_apikeys_proto.Services().ByName("ApiKeyService"),
 		oauthv1.File_slipway_oauth_v1_oauth_proto.Services().ByName("OAuthAppService"),
 		webhooksv1.File_slipway_webhooks_v1_webhooks_proto.Services().ByName("WebhookService"),
+		dnsv1.File_slipway_dns_v1_dns_proto.Services().ByName("DNSAdminService"),
 	}
 }
 
@@ -117,6 +119,7 @@ type dialectServers struct {
 	apps     *appServer
 	events   *eventServer
 	webhooks *webhookServer
+	dns      *dnsServer
 }
 
 func (s dialectServers) grpc(r grpc.ServiceRegistrar) {
@@ -129,6 +132,7 @@ func (s dialectServers) grpc(r grpc.ServiceRegistrar) {
 	oauthv1.RegisterOAuthAppServiceServer(r, s.apps)
 	streamv1.RegisterEventServiceServer(r, s.events)
 	webhooksv1.RegisterWebhookServiceServer(r, s.webhooks)
+	dnsv1.RegisterDNSAdminServiceServer(r, s.dns)
 }
 
 func (s dialectServers) rest(mux *runtime.ServeMux) error {
@@ -142,6 +146,7 @@ func (s dialectServers) rest(mux *runtime.ServeMux) error {
 		identityv1.RegisterApiKeyServiceHandlerServer(ctx, mux, s.keys),
 		oauthv1.RegisterOAuthAppServiceHandlerServer(ctx, mux, s.apps),
 		webhooksv1.RegisterWebhookServiceHandlerServer(ctx, mux, s.webhooks),
+		dnsv1.RegisterDNSAdminServiceHandlerServer(ctx, mux, s.dns),
 	)
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/slipway-paas/slipway/libs/datadir"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/billing/tier"
+	"github.com/slipway-paas/slipway/services/dns"
 	"github.com/slipway-paas/slipway/services/gateway"
 	"github.com/slipway-paas/slipway/services/identity"
 	"github.com/slipway-paas/slipway/services/identity/mail"
@@ -53,6 +54,8 @@ type Config struct {
 	// RateLimits are how many requests a minute the API answers.
 	RateLimits gateway.RateLimits `koanf:"rate-limits"`
 	Webhooks   webhooks.Config    `koanf:"webhooks"`
+	Cloudflare dns.Cloudflare     `koanf:"cloudflare"`
+	DNS        dns.Config         `koanf:"dns"`
 	// Tiers replaces the default tiers; YAML only.
 	Tiers []tier.Tier `koanf:"tiers"`
 }
@@ -128,6 +131,9 @@ func (c Config) Validate() error {
 	if err := c.Webhooks.Validate(); err != nil {
 		errs = append(errs, err)
 	}
+	if err := c.dns().Validate(); err != nil {
+		errs = append(errs, err)
+	}
 	return errors.Join(errs...)
 }
 
@@ -190,6 +196,9 @@ func (c Config) scheduler(registry string) scheduler.Config {
 func (c Config) identity() identity.Config {
 	return identity.Config{SessionTTL: c.SessionTTL, Issuer: c.apiURL(), SMTP: c.SMTP}
 }
+
+// dns is dns' share.
+func (c Config) dns() dns.Config { return c.DNS.With(c.BaseDomain, c.Cloudflare) }
 
 // apiURL is where a client on this machine reaches the API.
 func (c Config) apiURL() string { return "http://" + local(c.Listen) }

@@ -13,6 +13,7 @@ import (
 
 	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
 	billingv1 "github.com/slipway-paas/slipway/gen/slipway/billing/v1"
+	dnsv1 "github.com/slipway-paas/slipway/gen/slipway/dns/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	schedulerv1 "github.com/slipway-paas/slipway/gen/slipway/scheduler/v1"
 	webhooksv1 "github.com/slipway-paas/slipway/gen/slipway/webhooks/v1"
@@ -24,6 +25,7 @@ import (
 	"github.com/slipway-paas/slipway/libs/service"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/billing"
+	"github.com/slipway-paas/slipway/services/dns"
 	"github.com/slipway-paas/slipway/services/gateway"
 	"github.com/slipway-paas/slipway/services/gateway/idempotency"
 	"github.com/slipway-paas/slipway/services/gateway/probes"
@@ -59,7 +61,7 @@ func (p *platform) build(ctx context.Context) error {
 	return p.buildAll(ctx,
 		p.buildNATS, p.buildDatabase, p.buildCalls, p.buildRegistry,
 		p.buildBilling, p.buildIdentity, p.buildScheduler, p.buildProxyConfig, p.buildHealth, p.buildNodeAgent,
-		p.buildEdge, p.buildWebhooks, p.buildGateway, p.buildOps,
+		p.buildEdge, p.buildWebhooks, p.buildDNS, p.buildGateway, p.buildOps,
 	)
 }
 
@@ -284,6 +286,18 @@ func (p *platform) buildWebhooks(_ context.Context, g *ground) error {
 	return nil
 }
 
+func (p *platform) buildDNS(_ context.Context, g *ground) error {
+	s, err := dns.New(p.config.dns(), dns.Deps{
+		Store: g.store, NATS: g.nats, JetStream: g.js, Seal: g.sealer, Log: p.log.With("part", "dns"), Metrics: p.options.Observer.Registry,
+	})
+	if err != nil {
+		return err
+	}
+	s.Register(g.calls)
+	p.group.Add("dns", s)
+	return nil
+}
+
 func (p *platform) buildGateway(ctx context.Context, g *ground) error {
 	rates, err := g.js.KeyValue(ctx, subjects.BucketRates)
 	if err != nil {
@@ -302,6 +316,7 @@ func (p *platform) buildGateway(ctx context.Context, g *ground) error {
 		Orgs:      identityv1.NewOrgServiceClient(g.calls.Conn()),
 		APIKeys:   identityv1.NewApiKeyServiceClient(g.calls.Conn()),
 		Webhooks:  webhooksv1.NewWebhookServiceClient(g.calls.Conn()),
+		DNS:       dnsv1.NewDNSAdminServiceClient(g.calls.Conn()),
 		OAuth:     identityv1.NewOAuthServiceClient(g.calls.Conn()),
 		Store:     g.store,
 		Rates:     ratelimit.NewKV(rates),
