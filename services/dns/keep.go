@@ -19,6 +19,8 @@ const (
 	// firstRetry and lastRetry bound the waits while the provider is away, for however long.
 	firstRetry = 500 * time.Millisecond
 	lastRetry  = 2 * time.Minute
+	// hurried is how soon a change has us try again while the provider is away.
+	hurried = 5 * time.Second
 	// gather is how long changes are waited for that come together.
 	gather = 50 * time.Millisecond
 	// challengeKept is after how long a challenge's record is what a crash left.
@@ -72,14 +74,20 @@ func (s *Service) keep(ctx context.Context) error {
 	waits.InitialInterval, waits.MaxInterval = firstRetry, lastRetry
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	patient := false // while the provider is away, changes do not hurry us
+	// While the provider is away, changes hurry us only a little.
+	var ended, due time.Time
+	patient := false
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-timer.C:
 		case <-s.wake:
-			if patient && !s.waitedFor() {
+			if soonest := ended.Add(hurried); patient && !s.waitedFor() && time.Now().Before(soonest) {
+				if soonest.Before(due) {
+					due = soonest
+					timer.Reset(time.Until(due))
+				}
 				continue
 			}
 			if pause(ctx, gather) != nil {
@@ -94,19 +102,21 @@ func (s *Service) keep(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		patient = err != nil
+		patient, ended = err != nil, time.Now()
+		var wait time.Duration
 		switch {
 		case err != nil:
-			wait := waits.NextBackOff()
+			wait = waits.NextBackOff()
 			s.deps.Log.WarnContext(ctx, "the zones are not what they shall be; tried again", "error", err, "after", wait.Round(time.Millisecond))
-			timer.Reset(wait)
 		case again:
 			waits.Reset()
-			timer.Reset(max(s.config.Settle, gather))
+			wait = max(s.config.Settle, gather)
 		default:
 			waits.Reset()
-			timer.Reset(max(gather, s.config.CompareEvery-time.Since(s.rounds.compared)))
+			wait = max(gather, s.config.CompareEvery-time.Since(s.rounds.compared))
 		}
+		due = ended.Add(wait)
+		timer.Reset(wait)
 	}
 }
 
@@ -164,7 +174,8 @@ func (s *Service) round(ctx context.Context, whole bool) (again bool, err error)
 	for i, z := range zones {
 		apexes[i], held[z.Name()] = z.Name(), true
 	}
-	troubles := []error{s.keepTunnels(ctx, apexes, whole)}
+	again, err = s.keepTunnels(ctx, apexes, whole)
+	troubles := []error{err}
 	s.mu.Lock()
 	wants := s.state.Records(apexes, s.policy)
 	s.mu.Unlock()
@@ -204,7 +215,8 @@ func (s *Service) round(ctx context.Context, whole bool) (again bool, err error)
 	if whole {
 		s.rounds.compared = time.Now()
 	}
-	return again, s.dropTunnels(ctx)
+	left, err := s.dropTunnels(ctx)
+	return again || left, err
 }
 
 func sumOf(wants []wanted.Want) [sha256.Size]byte {

@@ -20,7 +20,8 @@ func sealedFor(tunnelID string) subjects.Aggregate {
 }
 
 // keepTunnels makes those that are missing and gives all the rules that they shall have.
-func (s *Service) keepTunnels(ctx context.Context, apexes []string, whole bool) error {
+// again says that the provider refused something, which is no reason to leave it alone.
+func (s *Service) keepTunnels(ctx context.Context, apexes []string, whole bool) (again bool, err error) {
 	s.mu.Lock()
 	all := s.state.Tunnels()
 	s.mu.Unlock()
@@ -32,16 +33,24 @@ func (s *Service) keepTunnels(ctx context.Context, apexes []string, whole bool) 
 		s.mu.Lock()
 		rules := s.state.Rules(t, apexes, s.policy)
 		s.mu.Unlock()
-		err := s.keepTunnel(ctx, t, rules, whole)
-		if err == nil {
-			continue
-		}
-		errs = append(errs, fmt.Errorf("tunnel %s: %w", t.Name, err))
-		if ctx.Err() == nil {
-			errs = append(errs, s.commandTunnel(ctx, t.Name, tunnel.Fail{Code: code(err), Reason: err.Error()}, ""))
+		if err := s.keepTunnel(ctx, t, rules, whole); err != nil {
+			again = true
+			errs = append(errs, s.tunnelFailed(ctx, t.Name, err))
 		}
 	}
-	return errors.Join(errs...)
+	return again, errors.Join(errs...)
+}
+
+// tunnelFailed says why, and returns what is for trying again later and later.
+func (s *Service) tunnelFailed(ctx context.Context, name string, err error) error {
+	if ctx.Err() != nil {
+		return err
+	}
+	said := s.commandTunnel(ctx, name, tunnel.Fail{Code: code(err), Reason: err.Error()}, "")
+	if errors.Is(err, zone.ErrRefused) || errors.Is(err, zone.ErrGone) {
+		return said
+	}
+	return errors.Join(fmt.Errorf("tunnel %s: %w", name, err), said)
 }
 
 func (s *Service) keepTunnel(ctx context.Context, t tunnel.State, rules []zone.Rule, whole bool) error {
@@ -93,8 +102,9 @@ func (s *Service) keepTunnel(ctx context.Context, t tunnel.State, rules []zone.R
 	return s.commandTunnel(ctx, t.Name, tunnel.Made{TunnelID: id, Token: sealed}, "")
 }
 
-// dropTunnels deletes those that shall go. It is called when no record leads to them.
-func (s *Service) dropTunnels(ctx context.Context) error {
+// dropTunnels deletes those that shall go. It is called when no record leads to them;
+// again is as in keepTunnels.
+func (s *Service) dropTunnels(ctx context.Context) (again bool, err error) {
 	s.mu.Lock()
 	all := s.state.Tunnels()
 	s.mu.Unlock()
@@ -104,13 +114,11 @@ func (s *Service) dropTunnels(ctx context.Context) error {
 			continue
 		}
 		if err := s.dropTunnel(ctx, t); err != nil {
-			errs = append(errs, fmt.Errorf("delete the tunnel %s: %w", t.Name, err))
-			if ctx.Err() == nil {
-				errs = append(errs, s.commandTunnel(ctx, t.Name, tunnel.Fail{Code: code(err), Reason: err.Error()}, ""))
-			}
+			again = true
+			errs = append(errs, s.tunnelFailed(ctx, t.Name, err))
 		}
 	}
-	return errors.Join(errs...)
+	return again, errors.Join(errs...)
 }
 
 func (s *Service) dropTunnel(ctx context.Context, t tunnel.State) error {
