@@ -277,6 +277,24 @@ func TestWhatOthersMadeStays(t *testing.T) {
 	w.told(t, "acme", "failed www.acme.test taken", "applied www.acme.test")
 }
 
+func TestAddressesAreNotMixedWithThoseOfOthers(t *testing.T) {
+	t.Parallel()
+	w := &world{now: time.Now()}
+	w.provider = memory.New(w.clock, "example.test")
+	zones, err := w.provider.As("somebody").Zones(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A provider would have both, and visitors be sent to either.
+	if _, err := zones[0].Create(t.Context(), zone.Record{Name: "apps.example.test", Type: zone.A, Content: "198.51.100.7", TTL: 300}); err != nil {
+		t.Fatal(err)
+	}
+	w.ground(t)
+	w.run(t, config(), w.provider.As("ours"))
+	w.sees(t, "example.test", "*.apps.example.test A 192.0.2.1\napps.example.test A 198.51.100.7")
+	w.told(t, subjects.Platform, "failed apps.example.test taken", "applied *.apps.example.test")
+}
+
 func TestAnOutageDelaysARecordAndLosesNone(t *testing.T) {
 	t.Parallel()
 	w := begin(t, config())
