@@ -547,7 +547,7 @@ func TestWhateverHappensTheZonesEndAsTheyShallBe(t *testing.T) {
 	for seed := range uint64(6) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
-			random := rand.New(rand.NewPCG(seed, 7)) //nolint:gosec // a test's
+			random := rand.New(rand.NewPCG(seed, 7))
 			w := begin(t, config())
 			theirs, err := w.provider.As("somebody").Zones(t.Context())
 			if err != nil {
@@ -561,7 +561,7 @@ func TestWhateverHappensTheZonesEndAsTheyShallBe(t *testing.T) {
 				}
 				want[name] = name + " A 198.51.100.7"
 			}
-			faults := rand.New(rand.NewPCG(seed, 8)) //nolint:gosec // a test's
+			faults := rand.New(rand.NewPCG(seed, 8))
 			w.provider.Fail(func(string) (error, error) {
 				switch faults.IntN(8) {
 				case 0:

@@ -93,7 +93,7 @@ func noTunnel() error {
 	return problem.NotFound("There is no such tunnel; GET /api/v1/admin/dns/tunnels lists them.")
 }
 
-func count(n int) uint32 { return uint32(min(max(0, n), math.MaxInt32)) } //nolint:gosec // bounded
+func count(n int) uint32 { return uint32(min(max(0, n), math.MaxInt32)) }
 
 // GetDNS implements dnsv1.DNSAdminServiceServer.
 func (s server) GetDNS(context.Context, *dnsv1.GetDNSRequest) (*dnsv1.GetDNSResponse, error) {

@@ -54,6 +54,7 @@ type Service struct {
 	guesses   *guesses
 	mails     *mail.Queue
 	errands   chan func(context.Context) error
+	eraser    *eraser
 	operators *decider.Handler[operator.State, operator.Command]
 	orgs      *decider.Handler[org.State, org.Command]
 	keys      *decider.Handler[apikey.State, apikey.Command]
@@ -80,6 +81,9 @@ func New(c Config, d Deps) (*Service, error) {
 		orgs:      decider.NewHandler(d.Store, org.Decider(), options[org.State](d)),
 		keys:      decider.NewHandler(d.Store, apikey.Decider(), options[apikey.State](d)),
 	}
+	s.eraser = newEraser(d.Seal.Destroy, func(a subjects.Aggregate, err error) {
+		d.Log.Error("the data key of what was deleted is still there; trying again", "aggregate", a.String(), "error", err)
+	})
 	s.oauth = oauth.New(oauth.Deps{
 		Store: d.Store, Known: s.known.oauth, Ready: s.Ready, Wait: s.known.wait, People: people{s.known}, Now: d.Now, Log: d.Log,
 	})
@@ -136,9 +140,11 @@ func (s *Service) Run(ctx context.Context) error {
 	parts.Go(func() { s.sweep(ctx) })
 	parts.Go(func() { s.mails.Run(ctx) })
 	parts.Go(func() { s.runErrands(ctx) })
+	parts.Go(func() { s.eraser.run(ctx) })
 	parts.Go(func() { s.noteUses(ctx) })
 	handle := func(_ context.Context, events []eventstore.Recorded) error {
 		s.known.apply(events)
+		s.eraser.note(events)
 		return nil
 	}
 	ready := func() {

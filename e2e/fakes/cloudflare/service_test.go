@@ -318,7 +318,7 @@ func TestWhateverTheAPIDoesTheZonesEndAsTheyShallBe(t *testing.T) {
 			said := "made by hand"
 			want := map[string]string{"n0.shared.test": "n0.shared.test A 198.51.100.7"}
 			theirs := p.api.Put("shared.test", fake.Record{Name: "n0.shared.test", Type: "A", Content: "198.51.100.7", Comment: &said})
-			random, faults := rand.New(rand.NewPCG(seed, 1)), rand.New(rand.NewPCG(seed, 2)) //nolint:gosec // a test's
+			random, faults := rand.New(rand.NewPCG(seed, 1)), rand.New(rand.NewPCG(seed, 2))
 			p.api.Lag(100 * time.Millisecond)
 			p.api.Fail(func(*http.Request) fake.Fault {
 				done := faults.IntN(2) == 0
@@ -377,7 +377,7 @@ func TestWhateverTheAPIDoesTheZonesEndAsTheyShallBe(t *testing.T) {
 				if live["n0.shared.test"] != "" {
 					failed = 1 // somebody else's record has the name
 				}
-				return err == nil && res.GetTrouble() == "" && res.GetWanted() == uint32(4+len(live)) && res.GetApplied() == res.GetWanted()-failed && res.GetFailed() == failed //nolint:gosec // few
+				return err == nil && res.GetTrouble() == "" && res.GetWanted() == uint32(4+len(live)) && res.GetApplied() == res.GetWanted()-failed && res.GetFailed() == failed
 			})
 		})
 	}

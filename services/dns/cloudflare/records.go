@@ -40,7 +40,7 @@ func (c *Client) Zones(ctx context.Context) ([]zone.Zone, error) {
 		if err != nil {
 			return nil, 0, err
 		}
-		return res.Result, int64(res.ResultInfo.PerPage), nil
+		return res.Result, res.ResultInfo.PerPage, nil
 	})
 	if err != nil {
 		return nil, called("list the zones", err)
@@ -117,7 +117,7 @@ func (z *held) list(ctx context.Context, params dns.RecordListParams) ([]zone.Re
 		if err != nil {
 			return nil, 0, err
 		}
-		return res.Result, int64(res.ResultInfo.PerPage), nil
+		return res.Result, res.ResultInfo.PerPage, nil
 	})
 	if err != nil {
 		return nil, err

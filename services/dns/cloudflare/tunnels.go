@@ -64,7 +64,7 @@ func (c *Client) Tunnel(ctx context.Context, name string) (string, error) {
 		if err != nil {
 			return nil, 0, err
 		}
-		return res.Result, int64(res.ResultInfo.PerPage), nil
+		return res.Result, res.ResultInfo.PerPage, nil
 	})
 	if err != nil {
 		return "", called(doing, err)

@@ -176,7 +176,7 @@ func (w Want) Aggregate() subjects.Aggregate {
 // Event is the record as events say it.
 func (w Want) Event() *dnsv1.Record {
 	return &dnsv1.Record{
-		Zone: w.Zone, Name: w.Name, Type: w.Type, Content: w.Content, Ttl: uint32(max(0, w.TTL)), //nolint:gosec // seconds, bounded where they are set
+		Zone: w.Zone, Name: w.Name, Type: w.Type, Content: w.Content, Ttl: uint32(max(0, w.TTL)),
 		Proxied: w.Proxied, DomainId: w.DomainID,
 	}
 }

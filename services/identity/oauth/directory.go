@@ -151,6 +151,17 @@ func (d *Directory) appsOf(orgID string) []oauthapp.State {
 	return all
 }
 
+// DropOrg ends the clients of an organization that is no more.
+func (d *Directory) DropOrg(orgID string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for id, app := range d.apps {
+		if app.OrgID == orgID {
+			d.apps[id] = oauthapp.State{ClientID: id, OrgID: orgID, Deleted: true}
+		}
+	}
+}
+
 // Deleted reports whether the client was deleted: whatever it was given has ended.
 func (d *Directory) Deleted(clientID string) bool {
 	app, _ := d.app(clientID)

@@ -45,6 +45,8 @@ type State struct {
 	ID string
 	// OrgID is the organization that the operator acts for when it names none.
 	OrgID string
+	// Deleted says that the account was; nothing else is known of it.
+	Deleted bool
 	// Admin says that the operator runs the platform.
 	Admin     bool
 	CreatedAt time.Time
@@ -99,8 +101,8 @@ func (s State) Resets(code credential.Hash, now time.Time) bool {
 		subtle.ConstantTimeCompare(s.ResetSHA256[:], code[:]) == 1
 }
 
-// Exists reports whether the operator has been made.
-func (s State) Exists() bool { return s.ID != "" }
+// Exists reports whether the operator has been made and not been deleted.
+func (s State) Exists() bool { return s.ID != "" && !s.Deleted }
 
 // Verified reports whether the account waits for no proof of its address.
 func (s State) Verified() bool { return s.VerifySHA256 == credential.Hash{} }
@@ -180,6 +182,9 @@ type (
 	// LogOut ends all sessions.
 	LogOut struct{}
 
+	// Delete ends the account for good.
+	Delete struct{}
+
 	// EnrollTotp proposes a second factor in place of one that is not confirmed.
 	EnrollTotp struct{ Secret []byte }
 	// ConfirmTotp makes it count; Step is that of a code that was right.
@@ -206,6 +211,7 @@ func (SendReset) command()        {}
 func (ResetPassword) command()    {}
 func (Rehash) command()           {}
 func (LogOut) command()           {}
+func (Delete) command()           {}
 func (EnrollTotp) command()       {}
 func (ConfirmTotp) command()      {}
 func (UseTotp) command()          {}

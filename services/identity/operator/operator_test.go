@@ -181,6 +181,22 @@ func TestAMailedCodeSetsAnotherPasswordOnceAndWithinTheHour(t *testing.T) {
 	story(t).Given(bootstrapped()).When(operator.SendReset{SHA256: first}).ThenErrorIs(operator.ErrMalformed)
 }
 
+func TestADeletedAccountIsNoneEverAgain(t *testing.T) {
+	t.Parallel()
+	make1 := operator.Register{ID: "op", OrgID: "org", EmailHash: email, Profile: []byte("p"), Password: []byte("h1")}
+	gone := story(t).Given(registered()).When(operator.Delete{}).Then(&identityv1.AccountDeleted{}).
+		When(operator.Delete{}).ThenErrorIs(operator.ErrUnknown).
+		When(operator.ChangePassword{Password: []byte("h2")}).ThenErrorIs(operator.ErrUnknown).
+		When(make1).ThenErrorIs(operator.ErrExists)
+	if diff := cmp.Diff(operator.State{ID: "op", Deleted: true}, gone.State()); diff != "" {
+		t.Error(diff)
+	}
+	if again := operator.Evolve(gone.State(), recorded(registered())); again.Exists() {
+		t.Error("it came back")
+	}
+	story(t).Given(bootstrapped()).When(operator.Delete{}).ThenErrorIs(operator.ErrMalformed)
+}
+
 func TestASecondFactorCountsOnceConfirmedAndNoCodeTwice(t *testing.T) {
 	t.Parallel()
 	story(t).Given(registered()).
@@ -221,6 +237,7 @@ func TestEveryEventOfTheSchemaHasAFold(t *testing.T) {
 		"PasswordChanged":       {given(registered()), &identityv1.PasswordChanged{Password: []byte("h2")}},
 		"PasswordResetSent":     {given(registered()), &identityv1.PasswordResetSent{ResetSha256: second[:]}},
 		"PasswordRehashed":      {given(registered()), &identityv1.PasswordRehashed{Password: []byte("h2")}},
+		"AccountDeleted":        {given(registered()), &identityv1.AccountDeleted{}},
 		"LoggedOut":             {given(registered()), &identityv1.LoggedOut{}},
 		"TotpEnrolled":          {given(registered()), enrolled()},
 		"TotpConfirmed":         {given(registered(), enrolled()), confirmed()},

@@ -90,6 +90,25 @@ func TestAdminsRenameAnOrganization(t *testing.T) {
 		When(org.Rename{By: "ada", Name: "Acme Inc"}).ThenNothing()
 }
 
+func TestAnOwnerDeletesAnOrganizationForGood(t *testing.T) {
+	t.Parallel()
+	deleted := &identityv1.OrgDeleted{DeletedBy: "ada"}
+	gone := story(t).Given(created(), joined("bob", "admin")).
+		When(org.Delete{By: "bob"}).ThenErrorIs(org.ErrForbidden).
+		When(org.Delete{By: "eve"}).ThenErrorIs(org.ErrUnknown).
+		When(org.Delete{By: "ada"}).Then(deleted).
+		When(org.Delete{By: "ada"}).ThenErrorIs(org.ErrUnknown).
+		When(org.Join{Operator: "bob", EmailHash: email}).ThenErrorIs(org.ErrUnknown).
+		When(org.Create{ID: "acme", Name: "Acme", Owner: "eve"}).ThenErrorIs(org.ErrExists)
+	if diff := cmp.Diff(org.State{ID: "acme", Deleted: true}, gone.State()); diff != "" {
+		t.Error(diff)
+	}
+	personal := created()
+	personal.Personal = true
+	story(t).Given(personal).When(org.Delete{By: "ada"}).ThenErrorIs(org.ErrPersonal).
+		When(org.Delete{By: "ada", WithAccount: true}).Then(deleted)
+}
+
 // A new event of the schema needs a fold and a line in this test.
 func TestEveryEventOfTheSchemaHasAFold(t *testing.T) {
 	t.Parallel()
@@ -99,6 +118,7 @@ func TestEveryEventOfTheSchemaHasAFold(t *testing.T) {
 		event  proto.Message
 	}{
 		"OrgCreated":          {org.State{}, created()},
+		"OrgDeleted":          {given(created()), &identityv1.OrgDeleted{DeletedBy: "ada"}},
 		"OrgRenamed":          {given(created()), &identityv1.OrgRenamed{Name: "Acme Inc"}},
 		"MemberInvited":       {given(created()), invited("viewer")},
 		"InvitationWithdrawn": {given(created(), invited("viewer")), &identityv1.InvitationWithdrawn{InvitationId: "i1"}},

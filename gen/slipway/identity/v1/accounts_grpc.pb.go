@@ -31,6 +31,7 @@ const (
 	AccountService_SendVerification_FullMethodName = "/slipway.identity.v1.AccountService/SendVerification"
 	AccountService_ForgotPassword_FullMethodName   = "/slipway.identity.v1.AccountService/ForgotPassword"
 	AccountService_ResetPassword_FullMethodName    = "/slipway.identity.v1.AccountService/ResetPassword"
+	AccountService_DeleteAccount_FullMethodName    = "/slipway.identity.v1.AccountService/DeleteAccount"
 	AccountService_EnrollTotp_FullMethodName       = "/slipway.identity.v1.AccountService/EnrollTotp"
 	AccountService_ConfirmTotp_FullMethodName      = "/slipway.identity.v1.AccountService/ConfirmTotp"
 	AccountService_DisableTotp_FullMethodName      = "/slipway.identity.v1.AccountService/DisableTotp"
@@ -61,6 +62,10 @@ type AccountServiceClient interface {
 	ForgotPassword(ctx context.Context, in *ForgotPasswordRequest, opts ...grpc.CallOption) (*ForgotPasswordResponse, error)
 	// ResetPassword takes the mailed code, and ends every older token. A second factor stays.
 	ResetPassword(ctx context.Context, in *ResetPasswordRequest, opts ...grpc.CallOption) (*ResetPasswordResponse, error)
+	// DeleteAccount ends the caller's account with its personal organization, its
+	// memberships and credentials, and makes what is sealed of it unreadable. It cannot be
+	// undone. The only owner of an organization that others are in must make another first.
+	DeleteAccount(ctx context.Context, in *DeleteAccountRequest, opts ...grpc.CallOption) (*DeleteAccountResponse, error)
 	// EnrollTotp proposes a second factor.
 	EnrollTotp(ctx context.Context, in *EnrollTotpRequest, opts ...grpc.CallOption) (*EnrollTotpResponse, error)
 	// ConfirmTotp makes it needed at login and shows the recovery codes, once.
@@ -167,6 +172,16 @@ func (c *accountServiceClient) ResetPassword(ctx context.Context, in *ResetPassw
 	return out, nil
 }
 
+func (c *accountServiceClient) DeleteAccount(ctx context.Context, in *DeleteAccountRequest, opts ...grpc.CallOption) (*DeleteAccountResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteAccountResponse)
+	err := c.cc.Invoke(ctx, AccountService_DeleteAccount_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *accountServiceClient) EnrollTotp(ctx context.Context, in *EnrollTotpRequest, opts ...grpc.CallOption) (*EnrollTotpResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(EnrollTotpResponse)
@@ -222,6 +237,10 @@ type AccountServiceServer interface {
 	ForgotPassword(context.Context, *ForgotPasswordRequest) (*ForgotPasswordResponse, error)
 	// ResetPassword takes the mailed code, and ends every older token. A second factor stays.
 	ResetPassword(context.Context, *ResetPasswordRequest) (*ResetPasswordResponse, error)
+	// DeleteAccount ends the caller's account with its personal organization, its
+	// memberships and credentials, and makes what is sealed of it unreadable. It cannot be
+	// undone. The only owner of an organization that others are in must make another first.
+	DeleteAccount(context.Context, *DeleteAccountRequest) (*DeleteAccountResponse, error)
 	// EnrollTotp proposes a second factor.
 	EnrollTotp(context.Context, *EnrollTotpRequest) (*EnrollTotpResponse, error)
 	// ConfirmTotp makes it needed at login and shows the recovery codes, once.
@@ -264,6 +283,9 @@ func (UnimplementedAccountServiceServer) ForgotPassword(context.Context, *Forgot
 }
 func (UnimplementedAccountServiceServer) ResetPassword(context.Context, *ResetPasswordRequest) (*ResetPasswordResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ResetPassword not implemented")
+}
+func (UnimplementedAccountServiceServer) DeleteAccount(context.Context, *DeleteAccountRequest) (*DeleteAccountResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteAccount not implemented")
 }
 func (UnimplementedAccountServiceServer) EnrollTotp(context.Context, *EnrollTotpRequest) (*EnrollTotpResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method EnrollTotp not implemented")
@@ -457,6 +479,24 @@ func _AccountService_ResetPassword_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AccountService_DeleteAccount_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteAccountRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccountServiceServer).DeleteAccount(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccountService_DeleteAccount_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccountServiceServer).DeleteAccount(ctx, req.(*DeleteAccountRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AccountService_EnrollTotp_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(EnrollTotpRequest)
 	if err := dec(in); err != nil {
@@ -553,6 +593,10 @@ var AccountService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ResetPassword",
 			Handler:    _AccountService_ResetPassword_Handler,
+		},
+		{
+			MethodName: "DeleteAccount",
+			Handler:    _AccountService_DeleteAccount_Handler,
 		},
 		{
 			MethodName: "EnrollTotp",
