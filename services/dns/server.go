@@ -173,7 +173,16 @@ func (s server) ListTunnels(context.Context, *dnsv1.ListTunnelsRequest) (*dnsv1.
 }
 
 // faults says what is wrong with a tunnel that is asked for, and fills in what is left out.
-func (s server) faults(in *dnsv1.CreateTunnelRequest) (hostnames []string, service string, err error) {
+func (s server) faults(ctx context.Context, in *dnsv1.CreateTunnelRequest) (hostnames []string, service string, err error) {
+	// Not those of the last round: there may have been none yet.
+	zones, err := s.held(ctx, false)
+	if err != nil {
+		return nil, "", problem.Unavailable("Which zones the platform holds is not known yet: "+err.Error(), time.Second)
+	}
+	apexes := make([]string, len(zones))
+	for i, z := range zones {
+		apexes[i] = z.Name()
+	}
 	var faults []problem.Field
 	if !tunnel.ValidName(in.GetName()) {
 		faults = append(faults, problem.Field{Field: "name", Message: "must have 1 to 32 lowercase letters, digits and hyphens, and no hyphen at an end"})
@@ -186,7 +195,7 @@ func (s server) faults(in *dnsv1.CreateTunnelRequest) (hostnames []string, servi
 		hostnames = nil
 	}
 	s.mu.Lock()
-	apexes, others := s.standing.zones, s.state.Tunnels()
+	others := s.state.Tunnels()
 	s.mu.Unlock()
 	for i, host := range hostnames {
 		host = strings.ToLower(host)
@@ -232,7 +241,7 @@ func (s server) CreateTunnel(ctx context.Context, in *dnsv1.CreateTunnelRequest)
 	if all >= maxTunnels && !known {
 		return nil, problem.Limit(fmt.Sprintf("The platform has %d tunnels, which is as many as it may have; delete some first.", maxTunnels), 0)
 	}
-	hostnames, service, err := s.faults(in)
+	hostnames, service, err := s.faults(ctx, in)
 	if err != nil {
 		return nil, err
 	}
