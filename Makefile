@@ -55,6 +55,7 @@ test-unit: setup
 	go test -count 1 -timeout 5m -p $$(($$(nproc) * 2)) $(UNIT)
 
 test-e2e: setup build
+	@[[ -n "$${CLOUDFLARE_TEST_TOKEN:-}" ]] || echo 'The Cloudflare adapter is held to its contract against the fake API only: CLOUDFLARE_TEST_TOKEN is not set.'
 	SLIPWAY_BIN=$(BIN) go test -count 1 -timeout 8m ./e2e/...
 
 bench: setup build ## The figures, each beside its anchor measured in the same run.

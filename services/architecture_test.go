@@ -115,7 +115,7 @@ func TestAServiceNeverImportsAnother(t *testing.T) {
 var pure = []string{
 	"services/scheduler/deployment", "services/scheduler/placement", "services/scheduler/audit",
 	"services/proxy-config/routing", "services/identity/operator", "services/gateway/statusview",
-	"services/webhooks/webhook", "services/webhooks/delivery", "services/identity/eventcredential", "services/domains/domain",
+	"services/webhooks/webhook", "services/webhooks/delivery", "services/identity/eventcredential", "services/domains/domain", "services/dns/wanted", "services/dns/tunnel",
 }
 
 func TestThePureCoreReadsNoClockNoRandomAndNoWorld(t *testing.T) {
@@ -123,7 +123,7 @@ func TestThePureCoreReadsNoClockNoRandomAndNoWorld(t *testing.T) {
 	banned := []string{"os", "net", "net/http", "math/rand", "math/rand/v2", "crypto/rand", "os/exec", "syscall",
 		"github.com/nats-io/nats.go", "github.com/jackc/pgx/v5", "log/slog"}
 	clock := []string{"Now", "Since", "Until", "Sleep", "After", "NewTimer", "NewTicker", "Tick", "AfterFunc"}
-	for _, s := range sources(t, "services/scheduler", "services/proxy-config", "services/identity", "services/gateway", "services/webhooks", "services/domains") {
+	for _, s := range sources(t, "services/scheduler", "services/proxy-config", "services/identity", "services/gateway", "services/webhooks", "services/domains", "services/dns") {
 		if !slices.Contains(pure, filepath.ToSlash(filepath.Dir(s.path))) {
 			continue
 		}

@@ -44,11 +44,11 @@ func (s *Stack) startProcesses(ctx context.Context) error {
 		return err
 	}
 	s.Database = database
-	rpc, err := s.freePorts(5)
+	rpc, err := s.freePorts(6)
 	if err != nil {
 		return err
 	}
-	identity, billing, scheduler, webhooks, domains := local(rpc[0]), local(rpc[1]), local(rpc[2]), local(rpc[3]), local(rpc[4])
+	identity, billing, scheduler, webhooks, domains, dns := local(rpc[0]), local(rpc[1]), local(rpc[2]), local(rpc[3]), local(rpc[4]), local(rpc[5])
 	services := []service{
 		{"registry", []string{"--listen", s.Registry, "--store-dir", filepath.Join(s.dataDir(), "registry")}},
 		{"billing", []string{"--rpc-listen", billing}},
@@ -64,6 +64,7 @@ func (s *Stack) startProcesses(ctx context.Context) error {
 		{"webhooks", append([]string{"--rpc-listen", webhooks, "--master-key", s.MasterKey()}, s.webhookFlags()...)},
 		{"subscriptions", append(s.leafFlags(), "--subscriptions-listen", local(s.ports.Subscriptions))},
 		{"domains", append([]string{"--rpc-listen", domains, "--base-domain", s.BaseDomain}, s.domainFlags()...)},
+		{"dns", []string{"--rpc-listen", dns, "--base-domain", s.BaseDomain, "--master-key", s.MasterKey()}},
 		{"health", nil},
 		{"proxy-config", nil},
 	}
@@ -82,7 +83,7 @@ func (s *Stack) startProcesses(ctx context.Context) error {
 	s.nodes = append(s.nodes, node)
 	pages = append(pages, "edge="+edgePage, "node-agent="+nodePage)
 	if err := s.runService(service{"gateway", append([]string{
-		"--listen", local(s.ports.API), "--identity", identity, "--billing", billing, "--scheduler", scheduler, "--webhooks", webhooks, "--domains", domains,
+		"--listen", local(s.ports.API), "--identity", identity, "--billing", billing, "--scheduler", scheduler, "--webhooks", webhooks, "--domains", domains, "--dns", dns,
 		"--services", strings.Join(pages, ","), "--master-key", s.MasterKey(),
 	}, s.limitFlags()...)}, local(s.ports.Ops)); err != nil {
 		return err
@@ -126,7 +127,7 @@ func (s *Stack) runService(one service, ops string) error {
 }
 
 // calling are the services that call each other, or are called.
-var calling = []string{"gateway", "identity", "scheduler", "billing", "webhooks", "domains"}
+var calling = []string{"gateway", "identity", "scheduler", "billing", "webhooks", "domains", "dns"}
 
 func (s *Stack) certificates() string { return filepath.Join(s.dataDir(), "certs") }
 

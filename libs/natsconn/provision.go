@@ -86,6 +86,7 @@ func Provision(ctx context.Context, js jetstream.JetStream, replicas int) error 
 		{Bucket: subjects.BucketInstances, Description: "What health must probe.", LimitMarkerTTL: markersKept},
 		{Bucket: subjects.BucketRoutes, Description: "Which host goes to which instances.", LimitMarkerTTL: markersKept},
 		{Bucket: subjects.BucketKeys, Description: "Wrapped data keys."},
+		{Bucket: subjects.BucketProviders, Description: "Sealed credentials for services outside."},
 		{
 			Bucket: subjects.BucketNodes, Description: "Heartbeats of nodes.", Storage: jetstream.MemoryStorage,
 			TTL: HeartbeatTTL, LimitMarkerTTL: time.Minute,

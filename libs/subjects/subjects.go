@@ -32,6 +32,9 @@ const (
 	// BucketAnswers holds the answers to requests that had an Idempotency-Key; key
 	// AnswerKey.
 	BucketAnswers = "ANSWERS"
+	// BucketProviders holds sealed credentials for services outside; keys are the
+	// providers' names.
+	BucketProviders = "PROVIDERS"
 )
 
 // Platform is the org token of what belongs to no tenant: name claims, operators and
@@ -55,11 +58,15 @@ const (
 
 	// EventCredential is what a NATS client outside reads an org's events with.
 	EventCredential = "eventcredential"
+	DNSRecord       = "dnsrecord"
+	Tunnel          = "tunnel"
+	// Provider is what the platform holds credentials of; it has a data key and no events.
+	Provider = "provider"
 )
 
 // TenantKinds are the kinds of aggregate that an org's own events are of.
 func TenantKinds() []string {
-	return []string{Deployment, Org, APIKey, OAuthApp, Grant, Operator, Webhook, Domain, EventCredential}
+	return []string{Deployment, Org, APIKey, OAuthApp, Grant, Operator, Webhook, Domain, DNSRecord, EventCredential}
 }
 
 // AllEvents is the filter that matches every event.

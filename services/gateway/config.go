@@ -14,6 +14,7 @@ import (
 
 	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
 	billingv1 "github.com/slipway-paas/slipway/gen/slipway/billing/v1"
+	dnsv1 "github.com/slipway-paas/slipway/gen/slipway/dns/v1"
 	domainv1 "github.com/slipway-paas/slipway/gen/slipway/domain/v1"
 	healthv1 "github.com/slipway-paas/slipway/gen/slipway/health/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
@@ -98,6 +99,8 @@ type Deps struct {
 	Webhooks webhooksv1.WebhookServiceClient
 	// Domains keeps those that apps' owners bring.
 	Domains domainv1.DomainServiceClient
+	// DNS keeps zones and tunnels.
+	DNS dnsv1.DNSAdminServiceClient
 	// OAuth keeps apps and grants.
 	OAuth identityv1.OAuthServiceClient
 	// Identity answers for credentials; Authenticator takes its place when set.
@@ -134,8 +137,8 @@ func (d Deps) withDefaults() (Deps, error) {
 	if d.Authenticator == nil && d.Identity != nil {
 		d.Authenticator = authn.NewTokens(d.Identity, d.Now)
 	}
-	if d.Scheduler == nil || d.Admin == nil || d.Tiers == nil || d.Authenticator == nil || d.Accounts == nil || d.Orgs == nil || d.APIKeys == nil || d.EventCredentials == nil || d.OAuth == nil || d.Webhooks == nil || d.Domains == nil || d.Store == nil || d.Services == nil || d.Log == nil {
-		return d, errors.New("the gateway needs clients of scheduler, tiers, identity, webhooks and domains, an event store, the services' readiness and a logger")
+	if d.Scheduler == nil || d.Admin == nil || d.Tiers == nil || d.Authenticator == nil || d.Accounts == nil || d.Orgs == nil || d.APIKeys == nil || d.EventCredentials == nil || d.OAuth == nil || d.Webhooks == nil || d.Domains == nil || d.DNS == nil || d.Store == nil || d.Services == nil || d.Log == nil {
+		return d, errors.New("the gateway needs clients of scheduler, tiers, identity, webhooks, domains and dns, an event store, the services' readiness and a logger")
 	}
 	return d, nil
 }

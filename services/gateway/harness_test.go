@@ -21,6 +21,7 @@ import (
 	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
 	billingv1 "github.com/slipway-paas/slipway/gen/slipway/billing/v1"
 	deploymentv1 "github.com/slipway-paas/slipway/gen/slipway/deployment/v1"
+	dnsv1 "github.com/slipway-paas/slipway/gen/slipway/dns/v1"
 	domainv1 "github.com/slipway-paas/slipway/gen/slipway/domain/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	schedulerv1 "github.com/slipway-paas/slipway/gen/slipway/scheduler/v1"
@@ -220,6 +221,7 @@ func begin(t testing.TB, change ...func(*gateway.Config, *gateway.Deps)) *stage 
 	schedulerv1.RegisterSchedulerServiceServer(inside, s.scheduler)
 	adminv1.RegisterAdminServiceServer(inside, s.admin)
 	billingv1.RegisterTierServiceServer(inside, fakeTiers{})
+	dnsv1.RegisterDNSAdminServiceServer(inside, fakeDNS{})
 	identityv1.RegisterIdentityServiceServer(inside, s.identity)
 
 	config := gateway.Config{Listen: "127.0.0.1:0", Heartbeat: 50 * time.Millisecond}
@@ -237,6 +239,7 @@ func begin(t testing.TB, change ...func(*gateway.Config, *gateway.Deps)) *stage 
 		Webhooks:         webhooksv1.NewWebhookServiceClient(inside.Conn()),
 		Store:            s.store, Services: func() map[string]bool { return s.services }, Version: "1.2.3", Log: log,
 		Domains: domainv1.NewDomainServiceClient(inside.Conn()),
+		DNS:     dnsv1.NewDNSAdminServiceClient(inside.Conn()),
 	}
 	for _, c := range change {
 		c(&config, &deps)

@@ -17,6 +17,7 @@ import (
 
 	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
 	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
+	dnsv1 "github.com/slipway-paas/slipway/gen/slipway/dns/v1"
 	domainv1 "github.com/slipway-paas/slipway/gen/slipway/domain/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	oauthv1 "github.com/slipway-paas/slipway/gen/slipway/oauth/v1"
@@ -51,6 +52,7 @@ func dialects() []protoreflect.ServiceDescriptor {
 		oauthv1.File_slipway_oauth_v1_oauth_proto.Services().ByName("OAuthAppService"),
 		webhooksv1.File_slipway_webhooks_v1_webhooks_proto.Services().ByName("WebhookService"),
 		domainv1.File_slipway_domain_v1_domains_proto.Services().ByName("DomainService"),
+		dnsv1.File_slipway_dns_v1_dns_proto.Services().ByName("DNSAdminService"),
 	}
 }
 
@@ -132,6 +134,7 @@ type dialectServers struct {
 
 	eventCredentials *eventCredentialServer
 	domains          *domainServer
+	dns              *dnsServer
 }
 
 func (s dialectServers) grpc(r grpc.ServiceRegistrar) {
@@ -146,6 +149,7 @@ func (s dialectServers) grpc(r grpc.ServiceRegistrar) {
 	streamv1.RegisterEventServiceServer(r, s.events)
 	webhooksv1.RegisterWebhookServiceServer(r, s.webhooks)
 	domainv1.RegisterDomainServiceServer(r, s.domains)
+	dnsv1.RegisterDNSAdminServiceServer(r, s.dns)
 }
 
 func (s dialectServers) rest(mux *runtime.ServeMux) error {
@@ -161,6 +165,7 @@ func (s dialectServers) rest(mux *runtime.ServeMux) error {
 		oauthv1.RegisterOAuthAppServiceHandlerServer(ctx, mux, s.apps),
 		webhooksv1.RegisterWebhookServiceHandlerServer(ctx, mux, s.webhooks),
 		domainv1.RegisterDomainServiceHandlerServer(ctx, mux, s.domains),
+		dnsv1.RegisterDNSAdminServiceHandlerServer(ctx, mux, s.dns),
 	)
 }
 

@@ -87,6 +87,7 @@ func New(c Config, d Deps) (*Service, error) {
 		apps:             &appServer{identity: d.OAuth, log: d.Log},
 		events:           &eventServer{streams: s.streams, log: d.Log}, webhooks: &webhookServer{webhooks: d.Webhooks, log: d.Log},
 		domains: &domainServer{domains: d.Domains, log: d.Log},
+		dns:     &dnsServer{dns: d.DNS, log: d.Log},
 	}
 	register.grpc(s.rpc)
 	health := &healthReport{services: d.Services, version: d.Version}

@@ -14,6 +14,7 @@ import (
 	"github.com/slipway-paas/slipway/libs/rpc"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/billing/tier"
+	"github.com/slipway-paas/slipway/services/dns"
 	"github.com/slipway-paas/slipway/services/domains"
 	"github.com/slipway-paas/slipway/services/gateway"
 	"github.com/slipway-paas/slipway/services/identity"
@@ -61,6 +62,8 @@ type Config struct {
 	Subscriptions    subscriptions.Config `koanf:"subscriptions"`
 	SubscriptionsURL string               `koanf:"subscriptions-url" usage:"where NATS clients outside connect, e.g. tls://events.example.com:4223; --subscriptions-listen when empty"`
 	domains.Settings
+	Cloudflare dns.Cloudflare `koanf:"cloudflare"`
+	DNS        dns.Config     `koanf:"dns"`
 	// Tiers replaces the default tiers; YAML only.
 	Tiers []tier.Tier `koanf:"tiers"`
 }
@@ -143,6 +146,9 @@ func (c Config) Validate() error {
 	}
 	if !rpc.Loopback(c.NATSLeaf) {
 		errs = append(errs, fmt.Errorf("--nats-leaf: %q must be on this machine, such as 127.0.0.1:7422: leaf nodes join without TLS", c.NATSLeaf))
+	}
+	if err := c.dns().Validate(); err != nil {
+		errs = append(errs, err)
 	}
 	if err := c.Settings.Validate(); err != nil {
 		errs = append(errs, err)
@@ -247,6 +253,9 @@ func (c Config) ownHosts() []string {
 func (c Config) identity() identity.Config {
 	return identity.Config{SessionTTL: c.SessionTTL, Issuer: c.apiURL(), SMTP: c.SMTP, SubscriptionsURL: c.subscriptionsURL()}
 }
+
+// dns is dns' share.
+func (c Config) dns() dns.Config { return c.DNS.With(c.BaseDomain, c.Cloudflare) }
 
 // apiURL is where a client on this machine reaches the API.
 func (c Config) apiURL() string { return "http://" + local(c.Listen) }

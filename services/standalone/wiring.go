@@ -13,6 +13,7 @@ import (
 
 	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
 	billingv1 "github.com/slipway-paas/slipway/gen/slipway/billing/v1"
+	dnsv1 "github.com/slipway-paas/slipway/gen/slipway/dns/v1"
 	domainv1 "github.com/slipway-paas/slipway/gen/slipway/domain/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	schedulerv1 "github.com/slipway-paas/slipway/gen/slipway/scheduler/v1"
@@ -25,6 +26,7 @@ import (
 	"github.com/slipway-paas/slipway/libs/service"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/billing"
+	"github.com/slipway-paas/slipway/services/dns"
 	"github.com/slipway-paas/slipway/services/domains"
 	"github.com/slipway-paas/slipway/services/gateway"
 	"github.com/slipway-paas/slipway/services/gateway/idempotency"
@@ -64,7 +66,7 @@ func (p *platform) build(ctx context.Context) error {
 	return p.buildAll(ctx,
 		p.buildNATS, p.buildDatabase, p.buildCalls, p.buildRegistry,
 		p.buildBilling, p.buildIdentity, p.buildScheduler, p.buildProxyConfig, p.buildHealth, p.buildNodeAgent,
-		p.buildEdge, p.buildWebhooks, p.buildSubscriptions, p.buildDomains, p.buildGateway, p.buildOps,
+		p.buildEdge, p.buildWebhooks, p.buildSubscriptions, p.buildDomains, p.buildDNS, p.buildGateway, p.buildOps,
 	)
 }
 
@@ -292,6 +294,18 @@ func (p *platform) buildWebhooks(_ context.Context, g *ground) error {
 	return nil
 }
 
+func (p *platform) buildDNS(_ context.Context, g *ground) error {
+	s, err := dns.New(p.config.dns(), dns.Deps{
+		Store: g.store, NATS: g.nats, JetStream: g.js, Seal: g.sealer, Log: p.log.With("part", "dns"), Metrics: p.options.Observer.Registry,
+	})
+	if err != nil {
+		return err
+	}
+	s.Register(g.calls)
+	p.group.Add("dns", s)
+	return nil
+}
+
 func (p *platform) buildDomains(_ context.Context, g *ground) error {
 	s, err := domains.New(p.config.domains(), domains.Deps{
 		Store: g.store, NATS: g.nats, Metrics: p.options.Observer.Registry, Log: p.log.With("part", "domains"),
@@ -350,6 +364,7 @@ func (p *platform) buildGateway(ctx context.Context, g *ground) error {
 		Version:          p.options.Version,
 		Metrics:          p.options.Observer.Registry, Exposition: p.options.Observer.Metrics(),
 		Domains: domainv1.NewDomainServiceClient(g.calls.Conn()),
+		DNS:     dnsv1.NewDNSAdminServiceClient(g.calls.Conn()),
 		Tracing: p.options.Observer.Tracing,
 		Log:     p.log.With("part", "gateway"),
 	})

@@ -6,6 +6,7 @@ import (
 
 	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
 	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
+	dnsv1 "github.com/slipway-paas/slipway/gen/slipway/dns/v1"
 	domainv1 "github.com/slipway-paas/slipway/gen/slipway/domain/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	oauthv1 "github.com/slipway-paas/slipway/gen/slipway/oauth/v1"
@@ -98,6 +99,13 @@ var rules = map[string]rule{
 	adminv1.AdminService_ReplayDeadLetter_FullMethodName:  platform,
 	adminv1.AdminService_DropDeadLetter_FullMethodName:    platform,
 	adminv1.AdminService_RotateKeys_FullMethodName:        platform,
+
+	dnsv1.DNSAdminService_GetDNS_FullMethodName:            platform,
+	dnsv1.DNSAdminService_SyncDNS_FullMethodName:           platform,
+	dnsv1.DNSAdminService_ListTunnels_FullMethodName:       platform,
+	dnsv1.DNSAdminService_CreateTunnel_FullMethodName:      platform,
+	dnsv1.DNSAdminService_DeleteTunnel_FullMethodName:      platform,
+	dnsv1.DNSAdminService_RevealTunnelToken_FullMethodName: platform,
 
 	identityv1.AccountService_Register_FullMethodName:         public,
 	identityv1.SignUpService_SignUp_FullMethodName:            public,

@@ -8,6 +8,7 @@ import (
 
 	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
 	billingv1 "github.com/slipway-paas/slipway/gen/slipway/billing/v1"
+	dnsv1 "github.com/slipway-paas/slipway/gen/slipway/dns/v1"
 	domainv1 "github.com/slipway-paas/slipway/gen/slipway/domain/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	schedulerv1 "github.com/slipway-paas/slipway/gen/slipway/scheduler/v1"
@@ -36,6 +37,7 @@ type settings struct {
 	Billing    string   `koanf:"billing" default:"127.0.0.1:9103" usage:"host:port of slipway-billing"`
 	Webhooks   string   `koanf:"webhooks" default:"127.0.0.1:9104" usage:"host:port of slipway-webhooks"`
 	Domains    string   `koanf:"domains" default:"127.0.0.1:9105" usage:"host:port of slipway-domains"`
+	DNS        string   `koanf:"dns" default:"127.0.0.1:9106" usage:"host:port of slipway-dns"`
 	Services   []string `koanf:"services" usage:"readiness pages of other services, name=URL, for /api/v1/health"`
 	MasterKey  string   `koanf:"master-key" usage:"file with the key that wraps data keys; made when it is not there"`
 	MasterKeys string   `koanf:"master-keys" secret:"true" usage:"the keys themselves instead of a file, for the environment: base64 of 32 bytes each, newest first, with commas"`
@@ -80,7 +82,11 @@ func main() {
 			return err
 		}
 		checks["scheduler"], checks["identity"], checks["billing"] = peers.GRPC(scheduler), peers.GRPC(identity), peers.GRPC(billing)
-		checks["webhooks"], checks["domains"] = peers.GRPC(webhooks), peers.GRPC(domains)
+		dns, err := p.Dial("dns", c.DNS)
+		if err != nil {
+			return err
+		}
+		checks["webhooks"], checks["domains"], checks["dns"] = peers.GRPC(webhooks), peers.GRPC(domains), peers.GRPC(dns)
 		watch := peers.New(checks)
 		rates, err := js.KeyValue(ctx, subjects.BucketRates)
 		if err != nil {
@@ -113,6 +119,7 @@ func main() {
 			OAuth:            identityv1.NewOAuthServiceClient(identity),
 			Store:            events, Probes: probes.NewJetStream(js, p.Log), Services: watch.Services,
 			Domains: domainv1.NewDomainServiceClient(domains),
+			DNS:     dnsv1.NewDNSAdminServiceClient(dns),
 			Version: p.Version, Metrics: p.Observer.Registry, Exposition: p.Observer.Metrics(), Tracing: p.Observer.Tracing, Log: p.Log,
 		})
 		if err != nil {

@@ -14,7 +14,7 @@ import (
 type certsConfig struct {
 	Dir      string        `koanf:"dir" usage:"directory of the authority (ca.crt, ca.key), made when it is not there, and of what it signs"`
 	Life     time.Duration `koanf:"life" default:"720h" usage:"how long the certificates are good, 1m to 2160h"`
-	Services []string      `koanf:"services" default:"gateway,identity,scheduler,billing,webhooks,domains" usage:"services to give a new certificate"`
+	Services []string      `koanf:"services" default:"gateway,identity,scheduler,billing,webhooks,domains,dns" usage:"services to give a new certificate"`
 }
 
 // Validate names what is missing.
