@@ -33,7 +33,7 @@ func (n names) With(ctx context.Context, s deployment.State, decision proto.Mess
 	switch e := decision.(type) {
 	case *deploymentv1.DeploymentRequested:
 		return n.book.Take(ctx, holder(e.DeploymentId), namesOf(e.Subdomain, e.CustomDomain)...)
-	case *deploymentv1.RestartRequested:
+	case *deploymentv1.RestartRequested, *deploymentv1.RollbackRequested:
 		if !s.NamesHeld {
 			return n.book.Take(ctx, holder(s.ID), namesOf(s.Subdomain, s.CustomDomain)...)
 		}
