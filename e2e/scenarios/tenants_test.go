@@ -106,6 +106,9 @@ func (o tenant) request(m protoreflect.MethodDescriptor) (in *dynamicpb.Message,
 		if f.Name() == "id" && strings.Contains(string(m.FullName()), "ApiKey") {
 			value = o.key
 		}
+		if f.Name() == "name" && strings.HasPrefix(string(m.FullName()), "slipway.apps.") {
+			value = o.deployment
+		}
 		if value != "" {
 			in.Set(f, protoreflect.ValueOfString(value))
 			named = true

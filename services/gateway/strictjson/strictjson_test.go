@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	appsv1 "github.com/slipway-paas/slipway/gen/slipway/apps/v1"
 	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
 	"github.com/slipway-paas/slipway/services/gateway/strictjson"
 )
@@ -113,7 +114,14 @@ func TestEveryFieldIsWrittenAndAbsentOnesAreNull(t *testing.T) {
 // protojson writes 64-bit integers as strings, which the seeds do not.
 func TestNoAnswerHolds64BitIntegers(t *testing.T) {
 	t.Parallel()
-	methods := deployv1.File_slipway_deploy_v1_deploy_proto.Services().ByName("DeployService").Methods()
+	for _, s := range []protoreflect.ServiceDescriptor{deployv1.File_slipway_deploy_v1_deploy_proto.Services().ByName("DeployService"),
+		appsv1.File_slipway_apps_v1_apps_proto.Services().ByName("AppService")} {
+		noLongIntegers(t, s.Methods())
+	}
+}
+
+func noLongIntegers(t *testing.T, methods protoreflect.MethodDescriptors) {
+	t.Helper()
 	var walk func(protoreflect.MessageDescriptor)
 	walk = func(m protoreflect.MessageDescriptor) {
 		if m.ParentFile().Package() == "google.protobuf" {
@@ -134,6 +142,31 @@ func TestNoAnswerHolds64BitIntegers(t *testing.T) {
 		if m := methods.Get(i); !m.IsStreamingServer() {
 			walk(m.Output())
 		}
+	}
+}
+
+func TestCountsByNameAreReadAndListsAreWrittenBare(t *testing.T) {
+	t.Parallel()
+	in := &appsv1.ScaleProcessesRequest{}
+	if err := strictjson.Unmarshal([]byte(`{"processes":{"web":2,"worker":99999999999}}`), in); err != nil || in.Processes["web"] != 2 || in.Processes["worker"] != math.MaxInt32 {
+		t.Errorf("read as %v, %v", in, err)
+	}
+	for body, says := range map[string]string{
+		`{"processes":{"web":"2"}}`:       `"processes.web" must be a whole number`,
+		`{"processes":{"web":1.5}}`:       `"processes.web" must be a whole number`,
+		`{"processes":{"web":1,"web":2}}`: `"web" twice`,
+		`{"processes":3}`:                 "whole numbers",
+	} {
+		if err := strictjson.Unmarshal([]byte(body), &appsv1.ScaleProcessesRequest{}); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v", body, err)
+		}
+	}
+	text, err := strictjson.Marshaler{}.Marshal([]*appsv1.Process{{Type: "web", Count: 2}, {Type: "worker"}})
+	if want := `[{"type":"web","command":"","count":2,"status":""},{"type":"worker","command":"","count":0,"status":""}]` + "\n"; err != nil || string(text) != want {
+		t.Errorf("written as %s, %v", text, err)
+	}
+	if text, err := (strictjson.Marshaler{}).Marshal([]*appsv1.Process(nil)); err != nil || string(text) != "[]\n" {
+		t.Errorf("none are written as %s, %v", text, err)
 	}
 }
 
