@@ -44,9 +44,9 @@ const (
 const accessToken = identityv1.CredentialKind_CREDENTIAL_KIND_ACCESS_TOKEN
 
 var principals = map[string]*identityv1.Principal{
-	ownerToken:    {Kind: accessToken, OperatorId: "op-1", OrgId: "default", AppId: "app-1", Scopes: []string{"deploy:manage"}},
-	strangerToken: {Kind: accessToken, OperatorId: "op-2", OrgId: "other", AppId: "app-2", Scopes: []string{"deploy:manage"}},
-	adminToken:    {Kind: accessToken, OperatorId: "op-1", OrgId: "default", AppId: "app-1", Scopes: []string{"deploy:manage", "admin"}},
+	ownerToken:    {Kind: accessToken, OperatorId: "op-1", OrgId: "default", AppId: "app-1", Scopes: []string{"deploy:manage", "apps:write"}},
+	strangerToken: {Kind: accessToken, OperatorId: "op-2", OrgId: "other", AppId: "app-2", Scopes: []string{"deploy:manage", "apps:write"}},
+	adminToken:    {Kind: accessToken, OperatorId: "op-1", OrgId: "default", AppId: "app-1", Scopes: []string{"deploy:manage", "apps:write", "admin"}},
 	readerToken:   {Kind: accessToken, OperatorId: "op-1", OrgId: "default", AppId: "app-3", Scopes: []string{"profile"}},
 }
 
