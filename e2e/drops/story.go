@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
@@ -37,12 +36,16 @@ type story struct {
 	o     Options
 	image string
 	tally *tally
+
+	mu sync.Mutex
+	// ends are the events that each app's last change ended with.
+	ends map[string]string
 }
 
 // Tell tells the story on a running platform. The error is for what the platform did
 // not do; what the visitors lost is in the report.
 func Tell(ctx context.Context, s *stack.Stack, o Options) (*Report, error) {
-	st := &story{s: s, c: s.Client(), o: o, image: "drops/" + o.Name + ":latest", tally: newTally()}
+	st := &story{s: s, c: s.Client(), o: o, image: "drops/" + o.Name + ":latest", tally: newTally(), ends: map[string]string{}}
 	reference, err := s.Push(ctx, st.image, "one")
 	if err != nil {
 		return nil, err
@@ -58,6 +61,7 @@ func Tell(ctx context.Context, s *stack.Stack, o Options) (*Report, error) {
 	}
 	defer func() { _ = st.destroy(context.WithoutCancel(ctx), untouched) }()
 
+	st.tally.began = time.Now()
 	leave := make(chan struct{})
 	left := sync.OnceFunc(func() { close(leave) })
 	defer left()
@@ -275,22 +279,20 @@ func (st *story) do(ctx context.Context, path string, body any) error {
 	return err
 }
 
-// until waits until the newest of what was asked for has come to this end.
+// until waits until what was asked for last has come to this end.
 func (st *story) until(ctx context.Context, id, end string) error {
 	ctx, cancel := context.WithTimeout(ctx, stepLimit)
 	defer cancel()
-	asked, ended := 0, 0
 	var failed string
-	err := st.c.Follow(ctx, "/api/deploy/apps/"+id+"/events", "", func(e client.Event) bool {
-		switch {
-		case strings.HasSuffix(e.Type, "Requested"):
-			asked++
-		case e.Type == "ReleaseFailed" || e.Type == "ScaleFailed":
+	var last client.Event
+	err := st.c.Follow(ctx, "/api/deploy/apps/"+id+"/events", st.after(id), func(e client.Event) bool {
+		last = e
+		switch e.Type {
+		case "ReleaseFailed", "ScaleFailed":
 			failed = e.Type + ": " + e.Data
 			return true
-		case e.Type == "DeploymentRunning" || e.Type == "DeploymentScaled":
-			ended++
-			return e.Type == end && ended >= asked
+		case end:
+			return true
 		}
 		return false
 	})
@@ -300,5 +302,15 @@ func (st *story) until(ctx context.Context, id, end string) error {
 	if err != nil {
 		return fmt.Errorf("waiting for %s of %s: %w", end, id, err)
 	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.ends[id] = last.ID
 	return nil
+}
+
+// after is the event that the app's last change ended with.
+func (st *story) after(id string) string {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.ends[id]
 }
