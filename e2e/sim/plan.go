@@ -173,7 +173,8 @@ func (w *world) delay(k kind, r *rand.Rand) time.Duration {
 // faults decides what becomes of a call, in busy times.
 func (w *world) faults(c *call, r *rand.Rand) {
 	n, dice, v := w.plan.noise, r.Float64(), &c.verdict
-	if n.delays && r.Float64() < .03 {
+	// An acknowledgement is a message: nobody waits for its answer.
+	if n.delays && r.Float64() < .03 && c.kind != kindAck {
 		v.linger = time.Duration(1+r.IntN(6)) * tick
 	}
 	spoil := func(on bool, of float64, err error) {
