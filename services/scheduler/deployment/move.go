@@ -124,8 +124,10 @@ func dueRetirement(s State, r *Release) []string {
 		if !i.Healthy || i.Leaving || !slices.Contains(s.Bound, i.ID) {
 			continue
 		}
-		for old := s.Instances[i.StandsInFor]; old != nil && old.Leaving && !slices.Contains(ids, old.ID); old = s.Instances[old.StandsInFor] {
-			if !slices.Contains(s.Bound, old.ID) {
+		seen := map[string]bool{}
+		for old := s.Instances[i.StandsInFor]; old != nil && old.Leaving && !seen[old.ID]; old = s.Instances[old.StandsInFor] {
+			seen[old.ID] = true
+			if !slices.Contains(s.Bound, old.ID) && !slices.Contains(ids, old.ID) {
 				ids = append(ids, old.ID)
 			}
 		}
