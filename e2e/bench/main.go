@@ -37,6 +37,7 @@ func sections() []section {
 		{"authenticated", "GET status with a token beside the same without one", 3 * time.Minute, authenticatedSection},
 		{"events", "appends and projected events beside raw JetStream", 3 * time.Minute, eventsSection},
 		{"restarts", "20 restarts under constant requests", 5 * time.Minute, restartsSection},
+		{"drops", "20 restarts, scale 1-3-1, a rollback and 200 other apps under every kind of request", 30 * time.Minute, dropsSection},
 		{"rebuild", "the read model rebuilt from a long log, beside raw consume and COPY", 20 * time.Minute, rebuildSection},
 		{"memory", "idle memory at 0 and 100 apps", 5 * time.Minute, memorySection},
 	}

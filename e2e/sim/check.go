@@ -34,10 +34,13 @@ type truth struct {
 	holders map[string]string // by claim
 	bound   map[string]bool   // releases that were
 	nodes   map[string]node.State
+	// shaken deployments had not all they want to serve with at some time since their
+	// rollout was asked for.
+	shaken map[string]bool
 }
 
 func newTruth() *truth {
-	return &truth{states: map[string]deployment.State{}, holders: map[string]string{}, bound: map[string]bool{}, nodes: map[string]node.State{}}
+	return &truth{states: map[string]deployment.State{}, holders: map[string]string{}, bound: map[string]bool{}, nodes: map[string]node.State{}, shaken: map[string]bool{}}
 }
 
 // observe checks what must hold at this very event.
@@ -74,11 +77,37 @@ func (w *world) observe(e eventstore.Recorded) {
 		t.nodes[e.Aggregate.ID] = node.Evolve(t.nodes[e.Aggregate.ID], e)
 	case subjects.Deployment:
 		before := t.states[e.Aggregate.ID]
-		t.states[e.Aggregate.ID] = deployment.Evolve(before, e)
+		after := deployment.Evolve(before, e)
+		t.states[e.Aggregate.ID] = after
+		w.checkServing(before, after, e)
 		switch e.Payload.(type) {
 		case *deploymentv1.DeploymentScheduled, *deploymentv1.InstancesRescheduled:
 			w.checkRoom()
 		}
+	}
+}
+
+// checkServing: while a release rolls out, an app that has all its instances is sent to
+// as many, of the one release or the other.
+func (w *world) checkServing(before, after deployment.State, e eventstore.Recorded) {
+	if after.Next == nil || after.Live == nil {
+		return
+	}
+	if before.Next == nil || before.Next.Id != after.Next.Id {
+		w.truth.shaken[after.ID] = false
+	}
+	n := 0
+	for _, i := range after.Instances {
+		if i.ReleaseID == after.Live.Id && i.Healthy && !i.Retiring && !i.Leaving {
+			n++
+		}
+	}
+	if n < after.Count {
+		w.truth.shaken[after.ID] = true
+	}
+	bound, ok := e.Payload.(*deploymentv1.RouteBound)
+	if ok && !w.truth.shaken[after.ID] && bound.ReleaseId == after.Next.Id && len(bound.InstanceIds) < after.Count {
+		w.violate("%s had %d instances to serve with, and its release %s took over with %d", w.short(after.ID), after.Count, w.short(bound.ReleaseId), len(bound.InstanceIds))
 	}
 }
 

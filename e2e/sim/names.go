@@ -61,13 +61,29 @@ func (w *world) baptise(e eventstore.Recorded) {
 		w.names[f.Release.Id], w.numberOf[f.Release.Id] = d+".r1", 1
 	case *deploymentv1.RestartRequested:
 		w.names[f.Release.Id], w.numberOf[f.Release.Id] = fmt.Sprintf("%s.r%d", d, f.Release.Number), f.Release.Number
+	case *deploymentv1.RollbackRequested:
+		w.names[f.Release.Id], w.numberOf[f.Release.Id] = fmt.Sprintf("%s.r%d", d, f.Release.Number), w.numberOf[w.releaseOf(e.Aggregate.ID, f.FromReleaseNumber)]
 	case *deploymentv1.DeploymentScheduled:
 		for n, p := range f.Placements {
-			w.names[p.InstanceId] = fmt.Sprintf("%s.i%d", w.names[f.ReleaseId], n+1)
+			name := fmt.Sprintf("%s.i%d", w.names[f.ReleaseId], n+1)
+			if s := w.truth.states[e.Aggregate.ID]; s.Live != nil && s.Live.Id == f.ReleaseId {
+				name = fmt.Sprintf("%s.s%d", w.names[f.ReleaseId], len(w.names))
+			}
+			w.names[p.InstanceId] = name
 		}
 	case *deploymentv1.InstancesRescheduled:
 		for _, p := range f.Placements {
 			w.names[p.InstanceId] = fmt.Sprintf("%s.m%d", w.names[f.ReleaseId], len(w.names))
 		}
 	}
+}
+
+// releaseOf is the id of a deployment's release of that number.
+func (w *world) releaseOf(deployment string, number uint32) string {
+	for _, r := range w.truth.states[deployment].History {
+		if r.Number == number {
+			return r.ID
+		}
+	}
+	return ""
 }

@@ -43,7 +43,7 @@ func (w *world) schedule(items []item) {
 
 func (w *world) perform(i *item) {
 	switch i.what {
-	case "create", "restart", "stop", "destroy":
+	case "create", "restart", "scale", "rollback", "stop", "destroy":
 		w.command(i)
 	case "crash":
 		if p := w.procs[i.who]; p != nil && !p.dead {
@@ -176,6 +176,12 @@ func ask(ctx context.Context, s schedulerv1.SchedulerServiceServer, p *identityv
 		return r.GetDeployment(), err
 	case "restart":
 		r, err := s.RestartDeployment(ctx, &schedulerv1.RestartDeploymentRequest{Principal: p, Id: id})
+		return r.GetDeployment(), err
+	case "scale":
+		r, err := s.ScaleDeployment(ctx, &schedulerv1.ScaleDeploymentRequest{Principal: p, Id: id, Count: i.count})
+		return r.GetDeployment(), err
+	case "rollback":
+		r, err := s.RollbackDeployment(ctx, &schedulerv1.RollbackDeploymentRequest{Principal: p, Id: id})
 		return r.GetDeployment(), err
 	case "stop":
 		r, err := s.StopDeployment(ctx, &schedulerv1.StopDeploymentRequest{Principal: p, Id: id})

@@ -37,6 +37,8 @@ type item struct {
 	subdomain, custom, image string
 	apps                     []app
 	stubborn                 bool
+	// count is how many instances a scale asks for.
+	count int64
 	// for faults
 	lasts      time.Duration
 	calls      int
@@ -51,8 +53,10 @@ func (i item) String() string {
 	switch i.what {
 	case "create":
 		return s + fmt.Sprintf(" c%d by %s: subdomain %s, custom domain %q, image %s, releases that %v, stubborn %v", i.of, i.who, i.subdomain, i.custom, i.image, i.apps, i.stubborn)
-	case "restart", "stop", "destroy":
+	case "restart", "rollback", "stop", "destroy":
 		return s + fmt.Sprintf(" of c%d", i.of)
+	case "scale":
+		return s + fmt.Sprintf(" of c%d to %d", i.of, i.count)
 	case "kill", "remove by hand":
 		return s + fmt.Sprintf(" container of c%d", i.of)
 	case "crash":
@@ -110,8 +114,8 @@ func newPlan(seed uint64) plan {
 		}
 		p.items = append(p.items, i)
 		for range r.IntN(4) {
-			p.items = append(p.items, item{what: pick(r, "restart", "restart", "restart", "stop", "destroy"), of: n, at: i.at + (when() / 2).Truncate(tick),
-				who: fmt.Sprintf("op%d", 1+r.IntN(3))})
+			p.items = append(p.items, item{what: pick(r, "restart", "restart", "restart", "scale", "scale", "scale", "rollback", "stop", "destroy"), of: n,
+				at: i.at + (when() / 2).Truncate(tick), who: fmt.Sprintf("op%d", 1+r.IntN(3)), count: int64(1 + r.IntN(3))})
 		}
 		for range r.IntN(2) {
 			p.items = append(p.items, item{what: pick(r, "kill", "kill", "remove by hand"), of: n, at: i.at + (when() / 2).Truncate(tick)})
@@ -140,7 +144,7 @@ func newPlan(seed uint64) plan {
 	slices.SortStableFunc(p.items, func(a, b item) int { return int(a.at - b.at) })
 	for n := range p.items {
 		switch p.items[n].what {
-		case "create", "restart", "stop", "destroy":
+		case "create", "restart", "scale", "rollback", "stop", "destroy":
 			p.items[n].id = fmt.Sprintf("cmd-%d", n)
 		}
 	}
@@ -169,7 +173,8 @@ func (w *world) delay(k kind, r *rand.Rand) time.Duration {
 // faults decides what becomes of a call, in busy times.
 func (w *world) faults(c *call, r *rand.Rand) {
 	n, dice, v := w.plan.noise, r.Float64(), &c.verdict
-	if n.delays && r.Float64() < .03 {
+	// An acknowledgement is a message: nobody waits for its answer.
+	if n.delays && r.Float64() < .03 && c.kind != kindAck {
 		v.linger = time.Duration(1+r.IntN(6)) * tick
 	}
 	spoil := func(on bool, of float64, err error) {

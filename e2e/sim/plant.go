@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/slipway-paas/slipway/libs/eventstore"
@@ -31,6 +32,7 @@ const (
 	plantKeepKey        plant = "keep_key"         // a data key outlives its deployment
 	plantOverbook       plant = "overbook"         // nodes are believed to have twice their room
 	plantForgetEvent    plant = "forget_event"     // the scheduler's fold leaves out an event now and then
+	plantThinTakeover   plant = "thin_takeover"    // proxy-config is told of one instance of each release only
 	plantLateDeadline   plant = "late_deadline"    // rollouts and stops have an hour
 )
 
@@ -69,6 +71,9 @@ func (s store) ackBeforeWrite(events []eventstore.Expected) (uint64, error) {
 
 // plantFollow is what a part is told in place of new events.
 func plantFollow(p *proc, events []eventstore.Recorded) []eventstore.Recorded {
+	if p.name == "proxy" && planted == plantThinTakeover {
+		return thinned(events)
+	}
 	if p.name != "scheduler" || planted != plantForgetEvent {
 		return events
 	}
@@ -78,6 +83,17 @@ func plantFollow(p *proc, events []eventstore.Recorded) []eventstore.Recorded {
 			continue
 		}
 		out = append(out, e)
+	}
+	return out
+}
+
+// thinned leaves out all but the first instance of what is placed.
+func thinned(events []eventstore.Recorded) []eventstore.Recorded {
+	out := slices.Clone(events)
+	for n, e := range out {
+		if placed, ok := e.Payload.(*deploymentv1.DeploymentScheduled); ok && len(placed.Placements) > 1 {
+			out[n].Payload = &deploymentv1.DeploymentScheduled{ReleaseId: placed.ReleaseId, Placements: placed.Placements[:1]}
+		}
 	}
 	return out
 }

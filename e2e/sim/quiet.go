@@ -64,6 +64,9 @@ func (w *world) checkTerminal(events []eventstore.Recorded, states map[string]de
 			release = f.Release.Id
 		case *deploymentv1.RestartRequested:
 			release = f.Release.Id
+		case *deploymentv1.RollbackRequested:
+			release = f.Release.Id
+		case *deploymentv1.ScaleRequested:
 		case *deploymentv1.StopRequested, *deploymentv1.DestroyRequested:
 			bound = c.StopTimeout + slack
 		default:
@@ -86,6 +89,13 @@ func (w *world) checkTerminal(events []eventstore.Recorded, states map[string]de
 // ends reports whether an event is the end of what was asked for, or asks for
 // something else in its place.
 func ends(asked, e proto.Message, release string) bool {
+	if _, scale := asked.(*deploymentv1.ScaleRequested); scale {
+		switch e.(type) {
+		case *deploymentv1.DeploymentScaled, *deploymentv1.ScaleFailed, *deploymentv1.ScaleRequested, *deploymentv1.StopRequested, *deploymentv1.DestroyRequested:
+			return true
+		}
+		return false
+	}
 	switch f := e.(type) {
 	case *deploymentv1.DeploymentDestroyed:
 		return true
@@ -131,7 +141,7 @@ func (w *world) checkAnswers(events []eventstore.Recorded, states map[string]dep
 		switch {
 		case !s.Exists():
 			w.violate("%s was accepted, and the log has no %s", a.item.id, a.id)
-		case (a.item.what == "create" || a.item.what == "restart") && written[a.item.id] == 0:
+		case (a.item.what == "create" || a.item.what == "restart" || a.item.what == "rollback") && written[a.item.id] == 0:
 			w.violate("%s %s of %s was accepted and is not in the log", a.item.id, a.item.what, w.short(a.id))
 		case a.sequence > s.Sequence:
 			w.violate("%s was answered with event %d of %s, whose last is %d", a.item.id, a.sequence, w.short(a.id), s.Sequence)
@@ -261,8 +271,12 @@ func (w *world) checkContainers(states map[string]deployment.State) {
 			}
 			return
 		}
-		if n := w.reached(s); w.steady(s) && n > 1 {
-			w.violate("%s is running with %d instances, one is wanted", w.short(d), n)
+		if n := w.reached(s); w.steady(s) && (n > s.Count || n < s.Count && n == len(s.Instances)) {
+			w.violate("%s is running with %d instances, %d are wanted", w.short(d), n, s.Count)
+			return
+		}
+		if s.Scale != nil {
+			w.violate("%s is being scaled for ever", w.short(d))
 			return
 		}
 	}
@@ -303,7 +317,7 @@ func (w *world) liveIsSound(s deployment.State) bool {
 		return false
 	}
 	apps := w.createOf[s.ID].apps
-	a := apps[min(int(s.Live.Number)-1, len(apps)-1)]
+	a := apps[min(int(w.numberOf[s.Live.Id])-1, len(apps)-1)]
 	return a == serves || a == late
 }
 
@@ -338,6 +352,10 @@ func (w *world) checkRoutes(states map[string]deployment.State) {
 				r, ok := t.Lookup(host)
 				if !ok || !table.Serves(r) || r.DeploymentId != d {
 					w.violate("%s is running, and %s does not send %s to it: %v", w.short(d), name, host, r)
+					return
+				}
+				if w.reached(s) == s.Count && len(r.Upstreams) != s.Count {
+					w.violate("%s runs with %d instances, and %s sends %s to %v", w.short(d), s.Count, name, host, w.shorts(upstreams(r)))
 					return
 				}
 			}

@@ -18,6 +18,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/coder/websocket"
 )
 
 func main() {
@@ -41,7 +43,7 @@ func run(getenv func(string) string, out io.Writer) int {
 	pause(ctx, getenv("LISTEN_DELAY"))
 	server := &http.Server{
 		Addr:              "0.0.0.0:" + getenv("PORT"),
-		Handler:           handler(getenv, out),
+		Handler:           handler(ctx, getenv, out),
 		ReadHeaderTimeout: 5 * time.Second,
 	}
 	done := make(chan error, 1)
@@ -64,7 +66,8 @@ func run(getenv func(string) string, out io.Writer) int {
 	return 0
 }
 
-func handler(getenv func(string) string, out io.Writer) http.Handler {
+// handler answers; streams end with ctx, so that a stop does not wait for them.
+func handler(ctx context.Context, getenv func(string) string, out io.Writer) http.Handler {
 	var served atomic.Int64
 	hostname, err := os.Hostname()
 	if err != nil {
@@ -87,8 +90,13 @@ func handler(getenv func(string) string, out io.Writer) http.Handler {
 		answer(w, map[string]any{"value": getenv(r.URL.Query().Get("name"))})
 	})
 	mux.HandleFunc("/slow", func(w http.ResponseWriter, r *http.Request) {
+		n, err := io.Copy(io.Discard, io.LimitReader(r.Body, 1<<20))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
 		pause(r.Context(), r.URL.Query().Get("ms"))
-		answer(w, map[string]any{"slow": true})
+		answer(w, map[string]any{"slow": true, "read": n})
 	})
 	mux.HandleFunc("/crash", func(_ http.ResponseWriter, r *http.Request) {
 		code := number(r.URL.Query().Get("code"))
@@ -100,6 +108,8 @@ func handler(getenv func(string) string, out io.Writer) http.Handler {
 		eat()
 	})
 	mux.HandleFunc("/echo", echo)
+	mux.HandleFunc("/ws", webSocket)
+	mux.HandleFunc("/stream", func(w http.ResponseWriter, r *http.Request) { stream(ctx, w, r) })
 	if getenv("HEALTH") == "fail" {
 		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			http.Error(w, "told to fail", http.StatusInternalServerError)
@@ -124,6 +134,47 @@ func echo(w http.ResponseWriter, r *http.Request) {
 	if _, err := io.WriteString(conn, accepted); err == nil {
 		// It ends when the other side does; why is its own business.
 		_, _ = io.Copy(conn, buffered)
+	}
+}
+
+// webSocket sends back what comes over a WebSocket.
+func webSocket(w http.ResponseWriter, r *http.Request) {
+	conn, err := websocket.Accept(w, r, nil)
+	if err != nil {
+		return
+	}
+	// It ends when the other side does; why is its own business.
+	defer func() { _ = conn.CloseNow() }()
+	for {
+		kind, message, err := conn.Read(r.Context())
+		if err != nil {
+			return
+		}
+		if err := conn.Write(r.Context(), kind, message); err != nil {
+			return
+		}
+	}
+}
+
+// stream sends a numbered event five times a second until ctx ends.
+func stream(ctx context.Context, w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "text/event-stream")
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for n := 1; ; n++ {
+		if _, err := fmt.Fprintf(w, "id: %d\ndata: tick\n\n", n); err != nil {
+			return
+		}
+		if err := http.NewResponseController(w).Flush(); err != nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		case <-r.Context().Done():
+			return
+		}
 	}
 }
 

@@ -10,9 +10,10 @@ const (
 	// DeployManage is for all of the deploy dialect; it includes DeployRead.
 	DeployManage = "deploy:manage"
 	DeployRead   = "deploy:read"
-	AppsWrite    = "apps:write"
-	BillingRead  = "billing:read"
-	EventsRead   = "events:read"
+	// AppsWrite is for what the app dialect changes; it includes DeployRead.
+	AppsWrite   = "apps:write"
+	BillingRead = "billing:read"
+	EventsRead  = "events:read"
 	// Admin is for those who run the platform, whatever their role in an organization.
 	Admin = "admin"
 )
@@ -62,7 +63,7 @@ func allows(role, scope string) bool {
 
 // implied is what a scope includes beside itself.
 func implied(scope string) []string {
-	if scope == DeployManage {
+	if scope == DeployManage || scope == AppsWrite {
 		return []string{DeployRead}
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	// these are all that the log holds.
 	_ "github.com/slipway-paas/slipway/gen/slipway/claim/v1"
 	_ "github.com/slipway-paas/slipway/gen/slipway/deployment/v1"
+	_ "github.com/slipway-paas/slipway/gen/slipway/dns/v1"
 	_ "github.com/slipway-paas/slipway/gen/slipway/domain/v1"
 	_ "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	_ "github.com/slipway-paas/slipway/gen/slipway/node/v1"

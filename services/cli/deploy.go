@@ -199,6 +199,14 @@ func describe(e api.Event) string {
 		return "Failed: " + text(d, "reason")
 	case "RestartRequested":
 		return "Restart asked for"
+	case "RollbackRequested":
+		return fmt.Sprintf("Rollback to release %v asked for", d["from_release_number"])
+	case "ScaleRequested":
+		return fmt.Sprintf("Scale to %v asked for", d["count"])
+	case "DeploymentScaled":
+		return fmt.Sprintf("Scaled to %v", d["count"])
+	case "ScaleFailed":
+		return "Scale failed: " + text(d, "reason")
 	case "StopRequested":
 		return "Stop asked for"
 	case "DeploymentStopped":

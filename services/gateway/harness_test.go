@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -45,9 +46,9 @@ const (
 const accessToken = identityv1.CredentialKind_CREDENTIAL_KIND_ACCESS_TOKEN
 
 var principals = map[string]*identityv1.Principal{
-	ownerToken:    {Kind: accessToken, OperatorId: "op-1", OrgId: "default", AppId: "app-1", Scopes: []string{"deploy:manage"}},
-	strangerToken: {Kind: accessToken, OperatorId: "op-2", OrgId: "other", AppId: "app-2", Scopes: []string{"deploy:manage"}},
-	adminToken:    {Kind: accessToken, OperatorId: "op-1", OrgId: "default", AppId: "app-1", Scopes: []string{"deploy:manage", "admin"}},
+	ownerToken:    {Kind: accessToken, OperatorId: "op-1", OrgId: "default", AppId: "app-1", Scopes: []string{"deploy:manage", "apps:write"}},
+	strangerToken: {Kind: accessToken, OperatorId: "op-2", OrgId: "other", AppId: "app-2", Scopes: []string{"deploy:manage", "apps:write"}},
+	adminToken:    {Kind: accessToken, OperatorId: "op-1", OrgId: "default", AppId: "app-1", Scopes: []string{"deploy:manage", "apps:write", "admin"}},
 	readerToken:   {Kind: accessToken, OperatorId: "op-1", OrgId: "default", AppId: "app-3", Scopes: []string{"profile"}},
 }
 
@@ -157,6 +158,62 @@ func (f *fakeScheduler) RestartDeployment(_ context.Context, req *schedulerv1.Re
 	defer f.mu.Unlock()
 	d, err := f.find(req.GetPrincipal(), req.GetId())
 	return &schedulerv1.RestartDeploymentResponse{Deployment: d}, err
+}
+
+func (f *fakeScheduler) ResolveApp(_ context.Context, req *schedulerv1.ResolveAppRequest) (*schedulerv1.ResolveAppResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for id, d := range f.deployments {
+		if id == req.GetApp() || d.GetSubdomain() == req.GetApp() {
+			d, err := f.find(req.GetPrincipal(), id)
+			return &schedulerv1.ResolveAppResponse{Deployment: d}, err
+		}
+	}
+	return nil, problem.NotFound("App not found.")
+}
+
+func (f *fakeScheduler) ScaleDeployment(_ context.Context, req *schedulerv1.ScaleDeploymentRequest) (*schedulerv1.ScaleDeploymentResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	d, err := f.find(req.GetPrincipal(), req.GetId())
+	if err != nil {
+		return nil, err
+	}
+	if req.GetCount() == 0 {
+		return nil, problem.InvalidState("Stop it.")
+	}
+	d.Instances = uint32(req.GetCount())
+	f.deployments[req.GetId()] = d
+	return &schedulerv1.ScaleDeploymentResponse{Deployment: d}, nil
+}
+
+// RollbackDeployment has one release to roll back to, the first.
+func (f *fakeScheduler) RollbackDeployment(_ context.Context, req *schedulerv1.RollbackDeploymentRequest) (*schedulerv1.RollbackDeploymentResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	d, err := f.find(req.GetPrincipal(), req.GetId())
+	if err != nil {
+		return nil, err
+	}
+	if req.ReleaseNumber != nil && req.GetReleaseNumber() != 1 {
+		return nil, problem.InvalidState(fmt.Sprintf("There is no release %d.", req.GetReleaseNumber()))
+	}
+	d.ReleaseNumber = 3
+	return &schedulerv1.RollbackDeploymentResponse{Deployment: d, RolledBackTo: 1}, nil
+}
+
+func (f *fakeScheduler) ListReleases(_ context.Context, req *schedulerv1.ListReleasesRequest) (*schedulerv1.ListReleasesResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, err := f.find(req.GetPrincipal(), req.GetId()); err != nil {
+		return nil, err
+	}
+	out := &schedulerv1.ListReleasesResponse{}
+	for n := uint32(3); n > 0; n-- {
+		out.Releases = append(out.Releases, &schedulerv1.Release{Number: n, Image: "ghcr.io/a/b:1", ConfigNumber: 1, Status: "superseded",
+			CreatedBy: "app-1", CreatedAt: timestamppb.New(time.Date(2026, 5, 21, 10, 0, 0, 123456789, time.UTC))})
+	}
+	return out, nil
 }
 
 func (f *fakeScheduler) StopDeployment(_ context.Context, req *schedulerv1.StopDeploymentRequest) (*schedulerv1.StopDeploymentResponse, error) {

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
+	appsv1 "github.com/slipway-paas/slipway/gen/slipway/apps/v1"
 	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
 	dnsv1 "github.com/slipway-paas/slipway/gen/slipway/dns/v1"
 	domainv1 "github.com/slipway-paas/slipway/gen/slipway/domain/v1"
@@ -43,6 +44,7 @@ func (r route) pattern() string { return r.method + " " + r.path }
 func dialects() []protoreflect.ServiceDescriptor {
 	return []protoreflect.ServiceDescriptor{
 		deployv1.File_slipway_deploy_v1_deploy_proto.Services().ByName("DeployService"),
+		appsv1.File_slipway_apps_v1_apps_proto.Services().ByName("AppService"),
 		adminv1.File_slipway_admin_v1_admin_proto.Services().ByName("AdminService"),
 		identityv1.File_slipway_identity_v1_accounts_proto.Services().ByName("AccountService"),
 		identityv1.File_slipway_identity_v1_accounts_proto.Services().ByName("SignUpService"),
@@ -67,6 +69,9 @@ func longest(rpc string) time.Duration {
 	}
 	return 0
 }
+
+// bodyOptional says whether a method's body may be left out.
+func bodyOptional(rpc string) bool { return rpc == appsv1.AppService_RollbackApp_FullMethodName }
 
 // routes reads the REST methods of services from their descriptors.
 func routes(services ...protoreflect.ServiceDescriptor) ([]route, error) {
@@ -124,6 +129,7 @@ func empty(m proto.Message) bool {
 // dialectServers are what answers the public API's methods, over gRPC and REST alike.
 type dialectServers struct {
 	deploy   *deployServer
+	appModel *appModelServer
 	admin    *adminServer
 	accounts *accountServer
 	orgs     *orgServer
@@ -139,6 +145,7 @@ type dialectServers struct {
 
 func (s dialectServers) grpc(r grpc.ServiceRegistrar) {
 	deployv1.RegisterDeployServiceServer(r, s.deploy)
+	appsv1.RegisterAppServiceServer(r, s.appModel)
 	adminv1.RegisterAdminServiceServer(r, s.admin)
 	identityv1.RegisterAccountServiceServer(r, s.accounts)
 	identityv1.RegisterSignUpServiceServer(r, s.accounts)
@@ -156,6 +163,7 @@ func (s dialectServers) rest(mux *runtime.ServeMux) error {
 	ctx := context.Background()
 	return errors.Join(
 		deployv1.RegisterDeployServiceHandlerServer(ctx, mux, s.deploy),
+		appsv1.RegisterAppServiceHandlerServer(ctx, mux, s.appModel),
 		adminv1.RegisterAdminServiceHandlerServer(ctx, mux, s.admin),
 		identityv1.RegisterAccountServiceHandlerServer(ctx, mux, s.accounts),
 		identityv1.RegisterSignUpServiceHandlerServer(ctx, mux, s.accounts),
@@ -214,6 +222,9 @@ func (d *door) translated(rt route, translator http.Handler) http.HandlerFunc {
 		var body []byte
 		if r.Method != http.MethodGet {
 			body, err = readBody(w, r)
+			if err == nil && bodyOptional(rt.rpc) && len(bytes.TrimSpace(body)) == 0 {
+				body = []byte("{}")
+			}
 			if err == nil && !rt.hasBody && len(bytes.TrimSpace(body)) > 0 {
 				err = strictjson.Unmarshal(body, &emptypb.Empty{})
 			}

@@ -81,7 +81,7 @@ func New(c Config, d Deps) (*Service, error) {
 	}
 	s.rpc = rpc.NewServer(d.Log, guardUnary(s.guard, limits), onceUnary(d.Answers, all), guardStream(s.guard, limits))
 	register := dialectServers{
-		deploy: deploy, admin: &adminServer{scheduler: d.Admin, log: d.Log}, accounts: &accountServer{accounts: d.Accounts, log: d.Log},
+		deploy: deploy, appModel: &appModelServer{scheduler: d.Scheduler, view: s.view, log: d.Log}, admin: &adminServer{scheduler: d.Admin, log: d.Log}, accounts: &accountServer{accounts: d.Accounts, log: d.Log},
 		orgs: &orgServer{orgs: d.Orgs, log: d.Log}, keys: &keyServer{keys: d.APIKeys, log: d.Log},
 		eventCredentials: &eventCredentialServer{credentials: d.EventCredentials, log: d.Log},
 		apps:             &appServer{identity: d.OAuth, log: d.Log},

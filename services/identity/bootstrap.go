@@ -25,7 +25,9 @@ const (
 )
 
 // firstScopes are the first operator's, whose platform it is.
-func firstScopes() []string { return []string{ScopeDeploy, access.EventsRead, ScopeAdmin} }
+func firstScopes() []string {
+	return []string{ScopeDeploy, access.AppsWrite, access.EventsRead, ScopeAdmin}
+}
 
 // firstOperator is the claim that only one operator can hold, ever: whoever takes
 // it is the first, however many processes start at once.

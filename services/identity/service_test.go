@@ -90,7 +90,7 @@ func TestTheFirstOperatorIsMadeOnceAndItsTokenSpeaksForIt(t *testing.T) {
 	}
 	run(t, s)
 	p, code := ask(t, s, made.AccessToken)
-	if code != 200 || p.GetOperatorId() != made.OperatorID || p.GetOrgId() != "default" || p.GetAppId() != made.AppID || !slices.Equal(p.GetScopes(), []string{identity.ScopeDeploy, access.EventsRead, identity.ScopeAdmin}) {
+	if code != 200 || p.GetOperatorId() != made.OperatorID || p.GetOrgId() != "default" || p.GetAppId() != made.AppID || !slices.Equal(p.GetScopes(), []string{identity.ScopeDeploy, access.AppsWrite, access.EventsRead, identity.ScopeAdmin}) {
 		t.Errorf("the token speaks for %v (%d)", p, code)
 	}
 	for _, wrong := range []string{"", "slp_", made.AccessToken + "x"} {
@@ -194,7 +194,7 @@ func TestAFirstOperatorOfBeforeThereWereAdminsIsMadeOne(t *testing.T) {
 	starting.Wait()
 	eventually(t, "its token is an admin's", func() bool {
 		p, _ := ask(t, s, "slp_old")
-		return slices.Equal(p.GetScopes(), []string{identity.ScopeDeploy, access.EventsRead, identity.ScopeAdmin})
+		return slices.Equal(p.GetScopes(), []string{identity.ScopeDeploy, access.AppsWrite, access.EventsRead, identity.ScopeAdmin})
 	})
 	if events, err := store.Load(t.Context(), self, 0); err != nil || len(events) != 2 {
 		t.Errorf("%d events, %v", len(events), err)

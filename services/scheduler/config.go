@@ -16,6 +16,9 @@ import (
 // leastNodeLoss is more than twice what lies between two heartbeats.
 const leastNodeLoss = 5 * time.Second
 
+// mostInstances keeps one app's events and views small.
+const mostInstances = 100
+
 // Config is what the scheduler is told at start.
 type Config struct {
 	// BaseDomain is where subdomains live, e.g. apps.localhost.
@@ -28,7 +31,9 @@ type Config struct {
 	OwnHosts []string `koanf:"own-hosts" usage:"hosts that the platform itself answers at, which nobody may bring as a custom domain"`
 	// NodeLossAfter is the silence after which a node's instances are placed elsewhere.
 	NodeLossAfter time.Duration `koanf:"node-loss-after" usage:"silence after which a node's instances are placed on others"`
-	Rollout       Rollout       `koanf:"rollout"`
+	// MaxInstances bounds how many instances an app may be scaled to.
+	MaxInstances int     `koanf:"max-instances" usage:"how many instances an app may have at most"`
+	Rollout      Rollout `koanf:"rollout"`
 }
 
 // Rollout bounds each part of a rollout; it is written into each release, so a
@@ -53,6 +58,7 @@ func DefaultConfig() Config {
 		AllowedRegistries:  []string{"harbor.buddo.xyz:4443/", "docker.io/library/", "ghcr.io/"},
 		ReservedSubdomains: []string{"www", "api", "admin", "app", "apps", "auth", "billing", "dashboard", "docs", "mail", "ns1", "ns2", "registry", "slipway", "status", "support"},
 		NodeLossAfter:      20 * time.Second,
+		MaxInstances:       10,
 		Rollout: Rollout{
 			PlacementTimeout: 24 * time.Hour, StartTimeout: 5 * time.Minute, HealthyTimeout: time.Minute,
 			StopTimeout: time.Minute, Drain: 5 * time.Second, Grace: 10 * time.Second,
@@ -72,6 +78,9 @@ func (c Config) Validate() error {
 	}
 	if c.NodeLossAfter < leastNodeLoss {
 		errs = append(errs, fmt.Errorf("node-loss-after is %s: below %s a late heartbeat would count as a lost node", c.NodeLossAfter, leastNodeLoss))
+	}
+	if c.MaxInstances < 1 || c.MaxInstances > mostInstances {
+		errs = append(errs, fmt.Errorf("max-instances is %d: it must be 1 to %d", c.MaxInstances, mostInstances))
 	}
 	r := c.Rollout
 	for name, d := range map[string]time.Duration{"placement timeout": r.PlacementTimeout, "start timeout": r.StartTimeout, "healthy timeout": r.HealthyTimeout,

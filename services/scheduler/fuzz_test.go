@@ -47,6 +47,14 @@ func FuzzEveryCallIsAnswered(f *testing.F) {
 		answered(t, "list the logs of", err)
 		_, err = p.client.RestartDeployment(ctx, &schedulerv1.RestartDeploymentRequest{Principal: who, Id: id})
 		answered(t, "restart", err)
+		_, err = p.client.ScaleDeployment(ctx, &schedulerv1.ScaleDeploymentRequest{Principal: who, Id: id, Count: port})
+		answered(t, "scale", err)
+		_, err = p.client.RollbackDeployment(ctx, &schedulerv1.RollbackDeploymentRequest{Principal: who, Id: id, ReleaseNumber: &port})
+		answered(t, "roll back", err)
+		_, err = p.client.ListReleases(ctx, &schedulerv1.ListReleasesRequest{Principal: who, Id: id})
+		answered(t, "list the releases of", err)
+		_, err = p.client.ResolveApp(ctx, &schedulerv1.ResolveAppRequest{Principal: who, App: id})
+		answered(t, "resolve", err)
 		// Stopped too, known would be another story for the calls that come after.
 		if !strings.EqualFold(id, known) {
 			_, err = p.client.StopDeployment(ctx, &schedulerv1.StopDeploymentRequest{Principal: who, Id: id})

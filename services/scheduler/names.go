@@ -41,7 +41,7 @@ func (n names) With(ctx context.Context, s deployment.State, decision proto.Mess
 	switch e := decision.(type) {
 	case *deploymentv1.DeploymentRequested:
 		return n.book.Take(ctx, holder(e.DeploymentId), subdomain(e.Subdomain))
-	case *deploymentv1.RestartRequested:
+	case *deploymentv1.RestartRequested, *deploymentv1.RollbackRequested:
 		if !s.NamesHeld {
 			return n.book.Take(ctx, holder(s.ID), subdomain(s.Subdomain))
 		}

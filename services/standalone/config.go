@@ -52,6 +52,7 @@ type Config struct {
 	AllowedRegistries  []string          `koanf:"allowed-registries" usage:"prefixes that image references may start with, beside the built-in registry's"`
 	ReservedSubdomains []string          `koanf:"reserved-subdomains" usage:"subdomains that nobody may take"`
 	NodeLossAfter      time.Duration     `koanf:"node-loss-after" usage:"silence after which a node's instances are placed on others"`
+	MaxInstances       int               `koanf:"max-instances" usage:"how many instances an app may have at most"`
 	Rollout            scheduler.Rollout `koanf:"rollout"`
 	SessionTTL         time.Duration     `koanf:"session-ttl" usage:"how long a login lasts"`
 	SMTP               mail.Config       `koanf:"smtp"`
@@ -84,7 +85,7 @@ func DefaultConfig() Config {
 	return Config{
 		DataDir:           string(datadir.Default()),
 		AllowedRegistries: s.AllowedRegistries, ReservedSubdomains: s.ReservedSubdomains,
-		NodeLossAfter: s.NodeLossAfter, Rollout: s.Rollout, SessionTTL: i.SessionTTL, SMTP: i.SMTP,
+		NodeLossAfter: s.NodeLossAfter, MaxInstances: s.MaxInstances, Rollout: s.Rollout, SessionTTL: i.SessionTTL, SMTP: i.SMTP,
 		Subscriptions: subscriptions.DefaultConfig(),
 		Settings:      domains.DefaultSettings(),
 	}
@@ -228,6 +229,7 @@ func (c Config) scheduler(registry string) scheduler.Config {
 		ReservedSubdomains: c.ReservedSubdomains,
 		OwnHosts:           c.ownHosts(),
 		NodeLossAfter:      c.NodeLossAfter,
+		MaxInstances:       c.MaxInstances,
 		Rollout:            c.Rollout,
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
+	appsv1 "github.com/slipway-paas/slipway/gen/slipway/apps/v1"
 	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
 	dnsv1 "github.com/slipway-paas/slipway/gen/slipway/dns/v1"
 	domainv1 "github.com/slipway-paas/slipway/gen/slipway/domain/v1"
@@ -322,7 +323,7 @@ func schemas() object {
 // described are the files whose messages the public API is made of.
 func described() []protoreflect.FileDescriptor {
 	return []protoreflect.FileDescriptor{
-		deployv1.File_slipway_deploy_v1_deploy_proto, adminv1.File_slipway_admin_v1_admin_proto,
+		deployv1.File_slipway_deploy_v1_deploy_proto, appsv1.File_slipway_apps_v1_apps_proto, adminv1.File_slipway_admin_v1_admin_proto,
 		identityv1.File_slipway_identity_v1_accounts_proto, identityv1.File_slipway_identity_v1_orgs_proto,
 		identityv1.File_slipway_identity_v1_apikeys_proto, identityv1.File_slipway_identity_v1_eventcredentials_proto, oauthv1.File_slipway_oauth_v1_oauth_proto,
 		webhooksv1.File_slipway_webhooks_v1_webhooks_proto, domainv1.File_slipway_domain_v1_domains_proto, dnsv1.File_slipway_dns_v1_dns_proto,
@@ -335,7 +336,9 @@ func message(m protoreflect.MessageDescriptor) object {
 	for i := range m.Fields().Len() {
 		f := m.Fields().Get(i)
 		properties[f.TextName()] = property(f)
-		names = append(names, f.TextName())
+		if !f.HasOptionalKeyword() {
+			names = append(names, f.TextName())
+		}
 	}
 	out := object{"type": "object", "properties": properties}
 	switch {
@@ -351,7 +354,11 @@ func message(m protoreflect.MessageDescriptor) object {
 func property(f protoreflect.FieldDescriptor) object {
 	switch {
 	case f.IsMap():
-		return object{"type": "object", "additionalProperties": object{"type": "string"}}
+		of := "string"
+		if f.MapValue().Kind() == protoreflect.Int32Kind {
+			of = "integer"
+		}
+		return object{"type": "object", "additionalProperties": object{"type": of}}
 	case f.IsList() && f.Message() == nil:
 		return object{"type": "array", "items": object{"type": "string"}}
 	case f.IsList():

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
+	appsv1 "github.com/slipway-paas/slipway/gen/slipway/apps/v1"
 	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
 	domainv1 "github.com/slipway-paas/slipway/gen/slipway/domain/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
@@ -53,7 +54,8 @@ func TestEachMethodTakesTheKindsOfCredentialThatItIsFor(t *testing.T) {
 	t.Parallel()
 	accounts := identityv1.File_slipway_identity_v1_accounts_proto.Services()
 	all := slices.Concat(
-		methods(deployv1.File_slipway_deploy_v1_deploy_proto.Services().Get(0)), methods(adminv1.File_slipway_admin_v1_admin_proto.Services().Get(0)),
+		methods(deployv1.File_slipway_deploy_v1_deploy_proto.Services().Get(0)), methods(appsv1.File_slipway_apps_v1_apps_proto.Services().Get(0)),
+		methods(adminv1.File_slipway_admin_v1_admin_proto.Services().Get(0)),
 		methods(accounts.Get(0)), methods(accounts.Get(1)),
 		methods(identityv1.File_slipway_identity_v1_orgs_proto.Services().Get(0)), methods(identityv1.File_slipway_identity_v1_apikeys_proto.Services().Get(0)),
 		methods(webhooksv1.File_slipway_webhooks_v1_webhooks_proto.Services().Get(0)),
@@ -76,7 +78,7 @@ func TestEachMethodTakesTheKindsOfCredentialThatItIsFor(t *testing.T) {
 		switch {
 		case strings.Contains(method, "DeployService"):
 			want = [3]int{200, 401, 401}
-		case strings.Contains(method, "AdminService"), strings.Contains(method, "DomainService"), name == "GetMe",
+		case strings.Contains(method, "AdminService"), strings.Contains(method, "DomainService"), strings.Contains(method, "apps.v1.AppService"), name == "GetMe",
 			slices.Contains([]string{"Register", "SignUp", "Login", "VerifyEmail", "SendVerification", "ForgotPassword", "ResetPassword"}, name):
 			want = [3]int{200, 200, 200}
 		case strings.Contains(method, "AccountService"), name == "JoinOrg":

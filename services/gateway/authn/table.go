@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
+	appsv1 "github.com/slipway-paas/slipway/gen/slipway/apps/v1"
 	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
 	dnsv1 "github.com/slipway-paas/slipway/gen/slipway/dns/v1"
 	domainv1 "github.com/slipway-paas/slipway/gen/slipway/domain/v1"
@@ -69,7 +70,7 @@ var (
 	// manageEvents is for people, and for their command line: what it gives away is no
 	// more than the scope reads, and the role admin is asked for besides.
 	manageEvents = rule{session: noScope, accessToken: access.EventsRead}
-	// Apps are for people, keys and OAuth apps alike.
+	// The app dialect is for people and what acts for them; either scope includes reading.
 	appsRead  = rule{session: access.DeployRead, apiKey: access.DeployRead, accessToken: access.DeployRead}
 	appsWrite = rule{session: writesApps, apiKey: writesApps, accessToken: writesApps}
 )
@@ -86,6 +87,11 @@ var rules = map[string]rule{
 	deployv1.DeployService_StopDeployment_FullMethodName:         deployManage,
 	deployv1.DeployService_DestroyDeployment_FullMethodName:      deployManage,
 	deployv1.DeployService_FollowDeploymentEvents_FullMethodName: deployRead,
+
+	appsv1.AppService_ListProcesses_FullMethodName:  appsRead,
+	appsv1.AppService_ScaleProcesses_FullMethodName: appsWrite,
+	appsv1.AppService_ListReleases_FullMethodName:   appsRead,
+	appsv1.AppService_RollbackApp_FullMethodName:    appsWrite,
 
 	streamv1.EventService_FollowEvents_FullMethodName: eventsRead,
 

@@ -81,7 +81,8 @@ func TestNoEventShowsSealedValues(t *testing.T) {
 		t.Errorf("walked %d events only", walked)
 	}
 	release := &deploymentv1.Release{Id: "r", Env: &deploymentv1.SealedEnv{Names: []string{"KEY"}, Ciphertext: []byte("planted")}}
-	for _, payload := range []proto.Message{&deploymentv1.DeploymentRequested{Release: release}, &deploymentv1.RestartRequested{Release: release}} {
+	for _, payload := range []proto.Message{&deploymentv1.DeploymentRequested{Release: release}, &deploymentv1.RestartRequested{Release: release},
+		&deploymentv1.RollbackRequested{Release: release}} {
 		got := render(t, payload)
 		if strings.Contains(got, "ciphertext") || strings.Contains(got, "cGxhbnRlZA") || !strings.Contains(got, `"names":["KEY"]`) {
 			t.Errorf("shown as %s", got)

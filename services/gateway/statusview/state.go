@@ -60,7 +60,17 @@ func Evolve(s State, event proto.Message) State {
 		}
 	case *deploymentv1.RestartRequested:
 		s.Status, s.next, s.nextStarted = Deploying, e.GetRelease().GetId(), false
+	case *deploymentv1.RollbackRequested:
+		s.Status, s.next, s.nextStarted = Deploying, e.GetRelease().GetId(), false
+	case *deploymentv1.ScaleRequested:
+		return s.left(e.GetReleaseId(), e.GetLeavingInstanceIds())
+	case *deploymentv1.ScaleFailed:
+		return s.left(e.GetReleaseId(), e.GetLeavingInstanceIds())
 	case *deploymentv1.DeploymentScheduled:
+		if e.GetReleaseId() == s.live && s.next == "" && s.live != "" {
+			s.instances = placed(s.instances, s.live, e.GetPlacements())
+			return s
+		}
 		if e.GetReleaseId() == s.next {
 			s.Status = Deploying
 			s.instances = placed(s.instances, s.next, e.GetPlacements())
@@ -126,6 +136,20 @@ func (s State) rescheduled(e *deploymentv1.InstancesRescheduled) State {
 		s.nextStarted = false
 		for _, i := range s.instances {
 			s.nextStarted = s.nextStarted || i.release == release && (i.started || i.attempt > 0)
+		}
+	}
+	return s
+}
+
+// left has instances go that never served; the others do once they are retired.
+func (s State) left(release string, ids []string) State {
+	if release == "" || release != s.live {
+		return s
+	}
+	s.instances = maps.Clone(s.instances)
+	for _, id := range ids {
+		if i := s.instances[id]; i.release == release && !i.everHealthy {
+			delete(s.instances, id)
 		}
 	}
 	return s

@@ -153,12 +153,12 @@ func TestEveryEventIsFoldedOrNamed(t *testing.T) {
 	for _, name := range []string{
 		"DeploymentRequested", "RestartRequested", "DeploymentScheduled", "DeploymentRunning", "ReleaseFailed", "DeploymentStopped",
 		"DeploymentDestroyed", "ContainerRemoved", "ContainerStarted", "ContainerExited", "InstanceHealthy", "InstanceUnhealthy",
-		"InstancesRescheduled", "InstancesRetired",
+		"InstancesRescheduled", "InstancesRetired", "RollbackRequested", "ScaleRequested", "ScaleFailed",
 	} {
 		known[name] = "folded"
 	}
 	for _, name := range []string{
-		"PlacementDeferred", "StopRequested", "DestroyRequested", "ImagePulled", "ImagePullFailed", "ContainerStartFailed", "RouteBound", "RouteRemoved",
+		"DeploymentScaled", "PlacementDeferred", "StopRequested", "DestroyRequested", "ImagePulled", "ImagePullFailed", "ContainerStartFailed", "RouteBound", "RouteRemoved",
 	} {
 		known[name] = "changes neither status nor health"
 	}

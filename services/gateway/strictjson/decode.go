@@ -30,7 +30,8 @@ import (
 // together with the other fields at fault.
 //
 // It knows the kinds that requests are made of: strings, 32-bit integers, booleans,
-// their wrappers, times, lists of strings, and maps from string to string.
+// their wrappers, times, lists of strings, and maps from string to string or to 32-bit
+// integer.
 func Unmarshal(data []byte, m proto.Message) error {
 	if !utf8.Valid(data) {
 		return fault("The body is not valid UTF-8; send JSON in UTF-8.")
@@ -123,9 +124,9 @@ func value(d *json.Decoder, m protoreflect.Message, field protoreflect.FieldDesc
 	switch {
 	case field.IsMap():
 		if token != json.Delim('{') {
-			return fault("Field %s must be an object whose values are strings.", quote(field.TextName()))
+			return fault("Field %s must be an object whose values are %ss.", quote(field.TextName()), valueOf(field))
 		}
-		return stringMap(d, m.Mutable(field).Map(), field.TextName())
+		return mapOf(d, m.Mutable(field).Map(), field)
 	case field.IsList():
 		if token != json.Delim('[') {
 			return fault("Field %s must be an array of strings.", quote(field.TextName()))
@@ -222,7 +223,16 @@ func wholeNumber(n json.Number) (int64, bool) {
 	return i, err == nil || errors.Is(err, strconv.ErrRange)
 }
 
-func stringMap(d *json.Decoder, into protoreflect.Map, name string) error {
+// valueOf names what the values of a map are.
+func valueOf(field protoreflect.FieldDescriptor) string {
+	if field.MapValue().Kind() == protoreflect.Int32Kind {
+		return "whole number"
+	}
+	return "string"
+}
+
+func mapOf(d *json.Decoder, into protoreflect.Map, field protoreflect.FieldDescriptor) error {
+	name := field.TextName()
 	for d.More() {
 		token, err := d.Token()
 		if err != nil {
@@ -234,6 +244,14 @@ func stringMap(d *json.Decoder, into protoreflect.Map, name string) error {
 		}
 		if token, err = d.Token(); err != nil {
 			return malformed(err)
+		}
+		if field.MapValue().Kind() == protoreflect.Int32Kind {
+			v, err := scalar(token, field.MapValue(), name+"."+key)
+			if err != nil {
+				return err
+			}
+			into.Set(protoreflect.ValueOfString(key).MapKey(), v)
+			continue
 		}
 		text, ok := token.(string)
 		if !ok {

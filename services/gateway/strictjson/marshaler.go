@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"reflect"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -22,11 +23,11 @@ var output = protojson.MarshalOptions{UseProtoNames: true, EmitUnpopulated: true
 // ContentType implements runtime.Marshaler.
 func (Marshaler) ContentType(any) string { return "application/json" }
 
-// Marshal writes a message as compact JSON, where every number is one.
-func (Marshaler) Marshal(v any) ([]byte, error) {
+// Marshal writes a message, or a list of messages, as compact JSON, where every number is one.
+func (c Marshaler) Marshal(v any) ([]byte, error) {
 	m, ok := v.(proto.Message)
 	if !ok {
-		return nil, fmt.Errorf("%T is no message of the API", v)
+		return c.list(v)
 	}
 	loose, err := output.Marshal(m)
 	if err != nil {
@@ -45,6 +46,26 @@ func (Marshaler) Marshal(v any) ([]byte, error) {
 	}
 	compact.WriteByte('\n')
 	return compact.Bytes(), nil
+}
+
+// list writes the messages of an answer that is a bare array.
+func (c Marshaler) list(v any) ([]byte, error) {
+	messages := reflect.ValueOf(v)
+	if messages.Kind() != reflect.Slice || !messages.Type().Elem().Implements(reflect.TypeFor[proto.Message]()) {
+		return nil, fmt.Errorf("%T is no message of the API", v)
+	}
+	out := []byte{'['}
+	for i := range messages.Len() {
+		text, err := c.Marshal(messages.Index(i).Interface())
+		if err != nil {
+			return nil, err
+		}
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(out, bytes.TrimSuffix(text, []byte{'\n'})...)
+	}
+	return append(out, ']', '\n'), nil
 }
 
 // Unmarshal reads as the package's Unmarshal.

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	appsv1 "github.com/slipway-paas/slipway/gen/slipway/apps/v1"
 	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	webhooksv1 "github.com/slipway-paas/slipway/gen/slipway/webhooks/v1"
@@ -157,6 +158,31 @@ func TestEveryNumberIsWrittenAsOne(t *testing.T) {
 		if out, err := (strictjson.Marshaler{}).Marshal(m); err != nil || strings.TrimSpace(string(out)) != want {
 			t.Errorf("%T is written as\n%s\nwant\n%s\n%v", m, out, want, err)
 		}
+	}
+}
+
+func TestCountsByNameAreReadAndListsAreWrittenBare(t *testing.T) {
+	t.Parallel()
+	in := &appsv1.ScaleProcessesRequest{}
+	if err := strictjson.Unmarshal([]byte(`{"processes":{"web":2,"worker":99999999999}}`), in); err != nil || in.Processes["web"] != 2 || in.Processes["worker"] != math.MaxInt32 {
+		t.Errorf("read as %v, %v", in, err)
+	}
+	for body, says := range map[string]string{
+		`{"processes":{"web":"2"}}`:       `"processes.web" must be a whole number`,
+		`{"processes":{"web":1.5}}`:       `"processes.web" must be a whole number`,
+		`{"processes":{"web":1,"web":2}}`: `"web" twice`,
+		`{"processes":3}`:                 "whole numbers",
+	} {
+		if err := strictjson.Unmarshal([]byte(body), &appsv1.ScaleProcessesRequest{}); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v", body, err)
+		}
+	}
+	text, err := strictjson.Marshaler{}.Marshal([]*appsv1.Process{{Type: "web", Count: 2}, {Type: "worker"}})
+	if want := `[{"type":"web","command":"","count":2,"status":""},{"type":"worker","command":"","count":0,"status":""}]` + "\n"; err != nil || string(text) != want {
+		t.Errorf("written as %s, %v", text, err)
+	}
+	if text, err := (strictjson.Marshaler{}).Marshal([]*appsv1.Process(nil)); err != nil || string(text) != "[]\n" {
+		t.Errorf("none are written as %s, %v", text, err)
 	}
 }
 

@@ -52,7 +52,8 @@ type instance struct {
 	healthy              bool
 	everHealthy          bool
 	retired              bool
-	// leaving instances take traffic until one that stands in for them can.
+	// leaving instances take traffic until one that stands in for them can, or, when
+	// nobody stands in for them, until any other of the release can.
 	leaving     bool
 	standsInFor string
 }
@@ -105,6 +106,13 @@ func (d *deployment) evolve(rec eventstore.Recorded) {
 		d.rollOut(e.GetRelease(), rec)
 	case *deploymentv1.RestartRequested:
 		d.rollOut(e.GetRelease(), rec)
+	case *deploymentv1.RollbackRequested:
+		d.rollOut(e.GetRelease(), rec)
+	case *deploymentv1.ScaleRequested:
+		d.traceParent = rec.TraceParent
+		d.leave(e.GetReleaseId(), e.GetLeavingInstanceIds())
+	case *deploymentv1.ScaleFailed:
+		d.leave(e.GetReleaseId(), e.GetLeavingInstanceIds())
 	case *deploymentv1.DeploymentScheduled:
 		d.scheduled(e)
 	case *deploymentv1.DeploymentRunning:
@@ -153,7 +161,7 @@ func (d *deployment) end(p phase, rec eventstore.Recorded) {
 }
 
 func (d *deployment) scheduled(e *deploymentv1.DeploymentScheduled) {
-	if d.next != e.GetReleaseId() {
+	if d.next != e.GetReleaseId() && d.live != e.GetReleaseId() {
 		return
 	}
 	for _, p := range e.GetPlacements() {

@@ -184,9 +184,9 @@ func TestEveryEventOfTheSchemaIsFoldedOrKnownToSayNothingOfRoutes(t *testing.T) 
 		"DeploymentRequested", "DeploymentScheduled", "DeploymentRunning", "ReleaseFailed", "RestartRequested",
 		"StopRequested", "DeploymentStopped", "DestroyRequested", "DeploymentDestroyed", "ContainerStarted",
 		"ContainerExited", "ContainerRemoved", "InstanceHealthy", "InstanceUnhealthy", "RouteBound", "RouteRemoved",
-		"InstancesRescheduled", "InstancesRetired",
+		"InstancesRescheduled", "InstancesRetired", "RollbackRequested", "ScaleRequested", "ScaleFailed",
 		// These say nothing of routes.
-		"PlacementDeferred", "ImagePulled", "ImagePullFailed", "ContainerStartFailed",
+		"DeploymentScaled", "PlacementDeferred", "ImagePulled", "ImagePullFailed", "ContainerStartFailed",
 	}
 	for _, name := range everyEvent() {
 		if !slices.Contains(known, name) {

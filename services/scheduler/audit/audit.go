@@ -29,6 +29,9 @@ const (
 	Restart = "restart"
 	Stop    = "stop"
 	Destroy = "destroy"
+	// Scale and Rollback are the app dialect's.
+	Scale    = "scale"
+	Rollback = "rollback"
 )
 
 // Change makes an entry, or says how an earlier one ended.
@@ -69,12 +72,35 @@ func Fold(before deployment.State, rec eventstore.Recorded) []Change {
 			c.Details = details(map[string]any{"waiting": Clean(e.Reason)})
 			return []Change{c}
 		}
+		if scaling(before, e.ReleaseId) && e.Reason != "" {
+			return []Change{{Key: scaleKey(before), Details: details(map[string]any{"waiting": Clean(e.Reason)})}}
+		}
 	case *deploymentv1.DeploymentScheduled:
 		if c, ok := rollout(before, e.ReleaseId, rec.Time); ok {
 			return []Change{c}
 		}
 	case *deploymentv1.RestartRequested:
 		return []Change{open(rolloutKey(e.Release), Restart, e.InitiatedBy)}
+	case *deploymentv1.RollbackRequested:
+		c := open(rolloutKey(e.Release), Rollback, e.InitiatedBy)
+		c.Details = details(map[string]any{"to_release": float64(e.FromReleaseNumber), "release": float64(e.Release.GetNumber()), "image": e.Release.GetImage()})
+		return []Change{c}
+	case *deploymentv1.ScaleRequested:
+		if before.Live == nil || before.Live.Id != e.ReleaseId || before.Next != nil || before.Intent != deployment.IntentNone {
+			return nil
+		}
+		c := open(key("scale", rec), Scale, e.InitiatedBy)
+		c.Details = details(map[string]any{"from": float64(before.Count), "to": float64(e.Count)})
+		return append(unscaled(before, "Another scale took its place."), c)
+	case *deploymentv1.DeploymentScaled:
+		if scaling(before, e.ReleaseId) {
+			return []Change{{Key: scaleKey(before), Status: Completed}}
+		}
+	case *deploymentv1.ScaleFailed:
+		if scaling(before, e.ReleaseId) {
+			return []Change{{Key: scaleKey(before), Status: Failed,
+				Details: details(map[string]any{"code": e.Code, "reason": Clean(e.Reason), "restored": float64(e.RestoredCount)})}}
+		}
 	case *deploymentv1.DeploymentRunning:
 		if r := before.Next; r != nil && r.Id == e.ReleaseId {
 			return append(unfinished(before, before.Live, "Another release was rolled out before."),
@@ -123,6 +149,22 @@ func rollout(s deployment.State, release string, at time.Time) (Change, bool) {
 
 func rolloutKey(r *deploymentv1.Release) string { return "rollout/" + r.GetId() }
 
+func scaling(s deployment.State, release string) bool {
+	return s.Scale != nil && s.Live != nil && s.Live.Id == release
+}
+
+func scaleKey(s deployment.State) string {
+	return "scale/" + s.Scale.RequestedAt.UTC().Format(time.RFC3339Nano)
+}
+
+// unscaled ends the entry of a scale that something else takes the place of.
+func unscaled(s deployment.State, why string) []Change {
+	if s.Scale == nil {
+		return nil
+	}
+	return []Change{{Key: scaleKey(s), Status: Failed, Details: details(map[string]any{"code": "canceled", "reason": why})}}
+}
+
 func key(prefix string, rec eventstore.Recorded) string {
 	return prefix + "/" + rec.Time.UTC().Format(time.RFC3339Nano)
 }
@@ -147,7 +189,7 @@ func failed(r *deployment.Release, e *deploymentv1.ReleaseFailed, at time.Time) 
 }
 
 func canceled(s deployment.State, by string) []Change {
-	changes := unfinished(s, s.Live, "The deployment was "+by+" before.")
+	changes := append(unfinished(s, s.Live, "The deployment was "+by+" before."), unscaled(s, "The deployment was "+by+" before.")...)
 	if s.Next == nil || s.Next.Number == 1 && s.Next.ScheduledAt.IsZero() && s.Next.DeferredFor == "" {
 		return changes
 	}

@@ -34,12 +34,24 @@ type (
 		ReleaseID, ContainerName string
 		By                       string
 	}
+	// Rollback rolls out what an older release was; Number 0 is the last that ran before.
+	Rollback struct {
+		Number                   int64
+		ReleaseID, ContainerName string
+		By                       string
+	}
+	// ScaleTo changes how many instances there are.
+	ScaleTo struct {
+		Count int
+		By    string
+	}
 	// Stop takes the deployment off the air; its record and its names stay.
 	Stop struct{ By string }
 	// Destroy removes it for good; its names are free at once.
 	Destroy struct{ By string }
 
-	// Schedule gives the next release's instances to nodes.
+	// Schedule gives the next release's instances to nodes, or further ones of the live
+	// release that is scaled up.
 	Schedule struct {
 		ReleaseID  string
 		Placements []*deploymentv1.Placement
@@ -69,6 +81,12 @@ type (
 		ReleaseID string
 		Failure   Failure
 	}
+	// MarkScaled and FailScale end a scale.
+	MarkScaled struct{ ReleaseID string }
+	FailScale  struct {
+		ReleaseID string
+		Failure   Failure
+	}
 	// MarkStopped and MarkDestroyed end a stop or a destroy.
 	MarkStopped   struct{ Reason string }
 	MarkDestroyed struct{ Reason string }
@@ -76,6 +94,10 @@ type (
 
 func (Create) command()        {}
 func (Restart) command()       {}
+func (Rollback) command()      {}
+func (ScaleTo) command()       {}
+func (MarkScaled) command()    {}
+func (FailScale) command()     {}
 func (Stop) command()          {}
 func (Destroy) command()       {}
 func (Schedule) command()      {}
@@ -103,15 +125,20 @@ func Decide(s State, c Command, _ time.Time) (proto.Message, error) {
 	switch c := c.(type) {
 	case Restart:
 		return decideRestart(s, c)
+	case Rollback:
+		return decideRollback(s, c)
+	case ScaleTo:
+		return decideScale(s, c)
 	case Stop:
 		return decideStop(s, c)
 	case Destroy:
 		return decideDestroy(s, c)
 	case Schedule:
-		if s.Next == nil || s.Next.Id != c.ReleaseID || !s.Next.ScheduledAt.IsZero() || s.Intent != IntentNone {
-			return nil, nil
-		}
-		return &deploymentv1.DeploymentScheduled{ReleaseId: c.ReleaseID, Placements: c.Placements}, nil
+		return decideSchedule(s, c), nil
+	case MarkScaled:
+		return decideMarkScaled(s, c), nil
+	case FailScale:
+		return decideFailScale(s, c), nil
 	case Defer:
 		return decideDefer(s, c), nil
 	case Reschedule:
@@ -152,10 +179,24 @@ func decideRestart(s State, c Restart) (proto.Message, error) {
 		return nil, problem.InvalidState("Restart failed: the deployment is being stopped. Restart it once its status is stopped.")
 	case s.Next != nil:
 		return nil, problem.InvalidState("Restart failed: a rollout is under way. Wait until it is running, or stop the deployment to cancel it.")
+	case s.Scale != nil:
+		return nil, problem.InvalidState("Restart failed: it is being scaled. Wait until that has ended, or scale back to cancel it.")
 	}
-	next := proto.CloneOf(s.Latest)
-	next.Id, next.Number, next.ContainerName = c.ReleaseID, s.Latest.Number+1, c.ContainerName
+	next := proto.CloneOf(s.base())
+	next.Id, next.Number, next.ContainerName = c.ReleaseID, s.Latest.GetNumber()+1, c.ContainerName
 	return &deploymentv1.RestartRequested{Release: next, InitiatedBy: c.By}, nil
+}
+
+func decideSchedule(s State, c Schedule) proto.Message {
+	switch {
+	case s.Intent != IntentNone || len(c.Placements) == 0:
+		return nil
+	case s.Next != nil && s.Next.Id == c.ReleaseID && s.Next.ScheduledAt.IsZero():
+	case s.Next == nil && s.Live != nil && s.Live.Id == c.ReleaseID && len(c.Placements) <= s.missing():
+	default:
+		return nil
+	}
+	return &deploymentv1.DeploymentScheduled{ReleaseId: c.ReleaseID, Placements: c.Placements}
 }
 
 func decideStop(s State, c Stop) (proto.Message, error) {

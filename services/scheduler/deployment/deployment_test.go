@@ -121,7 +121,7 @@ func TestADeployGoesStepByStepToRunning(t *testing.T) {
 	t.Parallel()
 	s := given(requested())
 	s.wants(t, deployment.Pending, deployment.HealthUnknown, "")
-	if step := deployment.Advance(s.state, nil, s.now()); !step.NeedsPlacement || step.Wake != t0.Add(time.Second+time.Hour) {
+	if step := deployment.Advance(s.state, nil, s.now()); step.NeedsPlacement != 1 || step.Wake != t0.Add(time.Second+time.Hour) {
 		t.Fatalf("step after the request: %+v", step)
 	}
 	s.and(s.decide(t, deployment.Schedule{ReleaseID: "r1", Placements: scheduled("r1", "i1").Placements}))

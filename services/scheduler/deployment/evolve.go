@@ -37,10 +37,21 @@ func Evolve(s State, rec eventstore.Recorded) State {
 		s.releaseFailed(e, at)
 	case *deploymentv1.RestartRequested:
 		s.rollOut(e.Release, at)
-		s.Status, s.Reason, s.NamesHeld = Deploying, "", true
-		s.StoppedAt = time.Time{}
+		s.remember(e.Release, at, e.InitiatedBy, 0)
+		s.again(rec)
+	case *deploymentv1.RollbackRequested:
+		s.rollOut(e.Release, at)
+		s.remember(e.Release, at, e.InitiatedBy, e.FromReleaseNumber)
+		s.again(rec)
+	case *deploymentv1.ScaleRequested:
+		s.scaleRequested(e, at)
 		s.TraceParent = rec.TraceParent
+	case *deploymentv1.DeploymentScaled:
+		s.scaleDone(e)
+	case *deploymentv1.ScaleFailed:
+		s.scaleFailed(e)
 	case *deploymentv1.StopRequested:
+		s.cancelScale()
 		s.Intent, s.IntentAt = IntentStop, at
 		s.Reason = "Stopping: the container is being stopped."
 		s.TraceParent = rec.TraceParent
@@ -49,6 +60,7 @@ func Evolve(s State, rec eventstore.Recorded) State {
 		s.Status, s.Reason, s.StoppedAt = Stopped, e.Reason, at
 		s.Live, s.Next, s.Intent = nil, nil, IntentNone
 	case *deploymentv1.DestroyRequested:
+		s.cancelScale()
 		s.Intent, s.IntentAt, s.NamesHeld = IntentDestroy, at, false
 		s.Reason = "Being destroyed: its route and container are being removed."
 		s.TraceParent = rec.TraceParent
@@ -96,8 +108,9 @@ func (s *State) unbind() {
 func (s *State) requested(e *deploymentv1.DeploymentRequested, rec eventstore.Recorded) {
 	s.ID, s.Org, s.Operator, s.App = e.DeploymentId, e.OrgId, e.OperatorId, e.AppId
 	s.Tier, s.Subdomain, s.Host, s.CustomDomain = e.Tier, e.Subdomain, e.Host, e.CustomDomain
-	s.Status, s.InsertedAt, s.NamesHeld = Pending, rec.Time, true
+	s.Status, s.InsertedAt, s.NamesHeld, s.Count = Pending, rec.Time, true, 1
 	s.rollOut(e.Release, rec.Time)
+	s.remember(e.Release, rec.Time, e.AppId, 0)
 	s.TraceParent = rec.TraceParent
 }
 
@@ -107,10 +120,22 @@ func (s *State) rollOut(r *deploymentv1.Release, at time.Time) {
 	if r == nil {
 		r = &deploymentv1.Release{}
 	}
-	s.Next, s.Latest = &Release{Release: r, RequestedAt: at}, r
+	s.cancelScale()
+	s.Next, s.Latest = &Release{Release: r, RequestedAt: at, Digest: r.Digest}, r
+}
+
+// again is a deployment that was there and gets another release.
+func (s *State) again(rec eventstore.Recorded) {
+	s.Status, s.Reason, s.NamesHeld = Deploying, "", true
+	s.StoppedAt = time.Time{}
+	s.TraceParent = rec.TraceParent
 }
 
 func (s *State) scheduled(e *deploymentv1.DeploymentScheduled, at time.Time) {
+	if s.Next == nil && s.Live != nil && s.Live.Id == e.ReleaseId && s.Scale != nil {
+		s.scaledFurther(e, at)
+		return
+	}
 	if s.Next == nil || s.Next.Id != e.ReleaseId {
 		return
 	}
@@ -127,6 +152,8 @@ func (s *State) running(e *deploymentv1.DeploymentRunning, at time.Time) {
 		return
 	}
 	s.Live, s.Next = s.Next, nil
+	s.Good = s.Live.Release
+	s.rewrite(e.ReleaseId, func(r *PastRelease) { r.Ran, r.Digest = true, s.Live.Digest })
 	s.Status, s.Reason, s.DeployedAt = Running, "", at
 	for _, i := range s.Instances {
 		if i.ReleaseID != s.Live.Id && !i.Retiring {
@@ -144,10 +171,11 @@ func (s *State) releaseFailed(e *deploymentv1.ReleaseFailed, at time.Time) {
 			i.Retiring = true
 		}
 	}
+	s.rewrite(e.ReleaseId, func(r *PastRelease) { r.Failed, r.Digest = true, s.Next.Digest })
 	s.Next, s.Reason = nil, e.Reason
 	if s.Live != nil {
 		s.Status = Running
-		s.Reason = "The last restart failed, the former release goes on serving: " + e.Reason
+		s.Reason = "The last rollout failed, the former release goes on serving: " + e.Reason
 		return
 	}
 	s.Status, s.StoppedAt, s.NamesHeld = Stopped, at, s.WasLive()
@@ -162,6 +190,11 @@ func (s *State) retireAll() {
 
 func (s *State) routeBound(e *deploymentv1.RouteBound) {
 	s.Routed, s.Bound = true, e.InstanceIds
+	for _, id := range e.InstanceIds {
+		if i := s.Instances[id]; i != nil {
+			i.Served = true
+		}
+	}
 	// Edges may have been seen serving an instance that has been replaced since.
 	if r := s.release(e.ReleaseId); r != nil && slices.ContainsFunc(e.InstanceIds, r.has) {
 		r.Bound = true
@@ -197,14 +230,14 @@ func (s *State) instanceFact(rec eventstore.Recorded) {
 		}
 	case *deploymentv1.ImagePullFailed:
 		reason := sentence(e.Reason)
-		r.fail(&Failure{Code: CodeImagePull, Final: e.Final, Reason: reason})
+		s.fault(i, r, &Failure{Code: CodeImagePull, Final: e.Final, Reason: reason})
 		if s.rollingOut(i) {
 			s.Reason = reason + " It is tried again."
 		}
 		s.tell(i, reason+" It is tried again.")
 	case *deploymentv1.ContainerStartFailed:
 		reason := "The container could not be started: " + sentence(e.Reason)
-		r.fail(&Failure{Code: CodeStartFailed, Reason: reason, Final: s.rollingOut(i) && e.Attempt >= startAttempts})
+		s.fault(i, r, &Failure{Code: CodeStartFailed, Reason: reason, Final: s.rollingOut(i) && e.Attempt >= startAttempts})
 		if s.rollingOut(i) {
 			s.Reason = reason + " It is tried again."
 		}
@@ -218,6 +251,9 @@ func (s *State) instanceFact(rec eventstore.Recorded) {
 		}
 		i.Phase, i.ContainerID, i.Address, i.Attempt = PhaseStarted, e.ContainerId, e.Address, e.Attempt
 		i.StartedAt = e.StartedAt.AsTime()
+		if i.FirstStartedAt.IsZero() {
+			i.FirstStartedAt = rec.Time
+		}
 		if r != nil && r.FirstStartedAt.IsZero() {
 			r.FirstStartedAt = rec.Time
 		}
@@ -228,7 +264,7 @@ func (s *State) instanceFact(rec eventstore.Recorded) {
 	case *deploymentv1.InstanceHealthy:
 		if e.Attempt == i.Attempt && i.Phase == PhaseStarted {
 			i.Healthy, i.EverHealthy = true, true
-			if s.Live != nil && i.ReleaseID == s.Live.Id && s.Next == nil && s.Intent == IntentNone {
+			if s.Live != nil && i.ReleaseID == s.Live.Id && s.Next == nil && s.Scale == nil && s.Intent == IntentNone {
 				s.Reason = ""
 			}
 		}
@@ -236,7 +272,7 @@ func (s *State) instanceFact(rec eventstore.Recorded) {
 		if e.Attempt == i.Attempt && i.Phase == PhaseStarted {
 			i.Healthy = false
 			reason := "The app does not answer its health check: " + sentence(e.Reason)
-			r.fail(&Failure{Code: CodeHealthTimeout, Reason: reason})
+			s.fault(i, r, &Failure{Code: CodeHealthTimeout, Reason: reason})
 			s.tell(i, reason)
 		}
 	}
@@ -263,7 +299,7 @@ func (s *State) exited(i *Instance, r *Release, e *deploymentv1.ContainerExited)
 	i.Phase, i.Healthy, i.Attempt = PhaseExited, false, e.Attempt
 	reason := ExitReason(e)
 	code := e.ExitCode
-	r.fail(&Failure{Code: CodeCrashed, Reason: reason, Final: e.RestartAt == nil,
+	s.fault(i, r, &Failure{Code: CodeCrashed, Reason: reason, Final: e.RestartAt == nil,
 		LastLines: e.LastLines, ExitCode: &code, OOMKilled: e.OomKilled})
 	if e.RestartAt != nil {
 		reason += " It is being started again."
@@ -282,7 +318,9 @@ func (s *State) tell(i *Instance, reason string) {
 	}
 }
 
-func (r *Release) fail(f *Failure) {
+// fault keeps what went wrong with an instance, and so with its release.
+func (s *State) fault(i *Instance, r *Release, f *Failure) {
+	i.Failure = f
 	if r != nil {
 		r.Failure = f
 	}

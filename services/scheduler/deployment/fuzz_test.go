@@ -59,6 +59,7 @@ func look(t *testing.T, s deployment.State, now time.Time) {
 	}
 	for _, c := range []deployment.Command{
 		deployment.Create{Event: requested()}, deployment.Restart{ReleaseID: "r9", ContainerName: "c9"}, deployment.Stop{}, deployment.Destroy{},
+		deployment.ScaleTo{Count: 3}, deployment.ScaleTo{Count: 1}, deployment.Rollback{ReleaseID: "r9"}, deployment.Rollback{Number: 1, ReleaseID: "r9"},
 	} {
 		event, err := deployment.Decide(s, c, now)
 		if err == nil && event != nil {
@@ -89,7 +90,7 @@ func finish(t *testing.T, s deployment.State) {
 			}
 			s = deployment.Evolve(s, eventstore.Recorded{Sequence: s.Sequence + 1, Event: eventstore.Event{Payload: event, Time: now}})
 		}
-		if s.Exists() && (s.Next != nil && s.Next.RequestedAt.Before(now) || s.Intent != deployment.IntentNone) {
+		if s.Exists() && (s.Next != nil && s.Next.RequestedAt.Before(now) || s.Scale != nil && s.Next == nil && s.Scale.RequestedAt.Before(now) || s.Intent != deployment.IntentNone) {
 			t.Fatalf("with all deadlines over it is still under way: %v", deployment.Summary(s))
 		}
 	}
@@ -113,5 +114,9 @@ func stories() [][]proto.Message {
 		after(&deploymentv1.InstancesRescheduled{ReleaseId: "r1", Placements: at("i2", "n2"), ReplacedInstanceIds: []string{"i1"}},
 			started("r1", "i2", 1), healthy("r1", "i2", 1), bound("r1", "i2"), &deploymentv1.InstancesRetired{ReleaseId: "r1", InstanceIds: []string{"i1"}}),
 		after(&deploymentv1.InstancesRescheduled{ReleaseId: "r1", Placements: at("i2", "n2"), ReplacedInstanceIds: []string{"i1"}, NodeLost: true}),
+		after(scaleTo(3), placedAll("r1", "i2", "i3"), started("r1", "i2", 1), healthy("r1", "i2", 1), boundAll("r1", "i1", "i2"), scaleTo(1, "i2", "i3"),
+			bound("r1", "i1"), &deploymentv1.InstancesRetired{ReleaseId: "r1", InstanceIds: []string{"i2"}}, &deploymentv1.DeploymentScaled{ReleaseId: "r1", Count: 1}),
+		after(scaleTo(2), placedAll("r1", "i2"), &deploymentv1.ScaleFailed{ReleaseId: "r1", Count: 2, RestoredCount: 1, LeavingInstanceIds: []string{"i2"}}),
+		after(&deploymentv1.RollbackRequested{Release: restarted().Release, FromReleaseNumber: 1}, scheduled("r2", "i2"), started("r2", "i2", 1)),
 	}
 }

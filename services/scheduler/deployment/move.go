@@ -117,16 +117,25 @@ func stuckMove(s State, r *Release, now time.Time) (*Move, time.Time) {
 }
 
 // dueRetirement are the leaving instances that every edge has left for one that
-// stands in for them.
+// stands in for them, or, when nobody does, for any other of the release.
 func dueRetirement(s State, r *Release) []string {
 	var ids []string
 	for _, i := range s.of(r) {
 		if !i.Healthy || i.Leaving || !slices.Contains(s.Bound, i.ID) {
 			continue
 		}
-		for old := s.Instances[i.StandsInFor]; old != nil && old.Leaving && !slices.Contains(ids, old.ID); old = s.Instances[old.StandsInFor] {
-			if !slices.Contains(s.Bound, old.ID) {
+		seen := map[string]bool{}
+		for old := s.Instances[i.StandsInFor]; old != nil && old.Leaving && !seen[old.ID]; old = s.Instances[old.StandsInFor] {
+			seen[old.ID] = true
+			if !slices.Contains(s.Bound, old.ID) && !slices.Contains(ids, old.ID) {
 				ids = append(ids, old.ID)
+			}
+		}
+	}
+	if slices.ContainsFunc(s.staying(r), func(i *Instance) bool { return i.Healthy && slices.Contains(s.Bound, i.ID) }) {
+		for _, i := range s.surplus(r) {
+			if !slices.Contains(s.Bound, i.ID) && !slices.Contains(ids, i.ID) {
+				ids = append(ids, i.ID)
 			}
 		}
 	}
@@ -276,9 +285,9 @@ func (r *Release) latest() time.Time {
 	return r.RequestedAt.Add(d.GetPlacement().AsDuration() + d.GetStart().AsDuration() + d.GetHealthy().AsDuration())
 }
 
-// allLost reports whether none of the release's instances is on a node that is there.
-func (s State) allLost(r *Release, nodes Nodes) bool {
-	return !slices.ContainsFunc(s.of(r), func(i *Instance) bool { return nodes[i.Node] != NodeLost })
+// anyLost reports whether an instance of the release is on a node that is lost.
+func (s State) anyLost(r *Release, nodes Nodes) bool {
+	return slices.ContainsFunc(s.of(r), func(i *Instance) bool { return nodes[i.Node] == NodeLost })
 }
 
 // earliest is the earlier of two times; zero is never.

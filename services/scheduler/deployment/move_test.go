@@ -61,7 +61,7 @@ type wish = map[string]nodev1.DesiredState
 
 func (s *story) quiet(t *testing.T, nodes deployment.Nodes) {
 	t.Helper()
-	if step := deployment.Advance(s.state, nodes, s.now()); step.Command != nil || step.Move != nil || step.NeedsPlacement {
+	if step := deployment.Advance(s.state, nodes, s.now()); step.Command != nil || step.Move != nil || step.NeedsPlacement != 0 {
 		t.Fatalf("there is something to do: %+v", step)
 	}
 }

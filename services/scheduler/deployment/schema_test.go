@@ -33,7 +33,7 @@ func folds(d protoreflect.MessageDescriptor) bool {
 	stories := []*story{given(), given(requested()), given(requested(), scheduled("r1", "i1")),
 		given(requested(), scheduled("r1", "i1"), started("r1", "i1", 1)), live(),
 		given(requested(), scheduled("r1", "i1"), started("r1", "i1", 1), healthy("r1", "i1", 1)),
-		live().and(restarted()), live().and(&deploymentv1.StopRequested{}), live().and(&deploymentv1.DestroyRequested{})}
+		live().and(restarted()), live().and(&deploymentv1.StopRequested{}), live().and(&deploymentv1.DestroyRequested{}), live().and(scaleTo(3))}
 	sample := map[string]proto.Message{
 		"DeploymentRequested": requested(), "DeploymentScheduled": scheduled("r1", "i1"), "RestartRequested": restarted(),
 		"PlacementDeferred": &deploymentv1.PlacementDeferred{ReleaseId: "r1", Reason: "full"},
@@ -46,8 +46,11 @@ func folds(d protoreflect.MessageDescriptor) bool {
 		"ContainerExited": exited("r1", "i1", 1, true), "ContainerRemoved": removed("r1", "i1"),
 		"InstanceHealthy": healthy("r1", "i1", 1), "InstanceUnhealthy": &deploymentv1.InstanceUnhealthy{ReleaseId: "r1", InstanceId: "i1", Attempt: 1, Reason: "500"},
 		"InstancesRescheduled": &deploymentv1.InstancesRescheduled{ReleaseId: "r1", Placements: at("i2", "n2"), ReplacedInstanceIds: []string{"i1"}},
-		"InstancesRetired":     &deploymentv1.InstancesRetired{ReleaseId: "r1", InstanceIds: []string{"i1"}},
-		"RouteBound":           bound("r1", "i1"), "RouteRemoved": &deploymentv1.RouteRemoved{},
+		"RollbackRequested":    &deploymentv1.RollbackRequested{Release: restarted().Release, FromReleaseNumber: 1},
+		"ScaleRequested":       scaleTo(3), "DeploymentScaled": &deploymentv1.DeploymentScaled{ReleaseId: "r1", Count: 3},
+		"ScaleFailed":      &deploymentv1.ScaleFailed{ReleaseId: "r1", Count: 3, RestoredCount: 1, Code: "placement_timeout", Reason: "Full."},
+		"InstancesRetired": &deploymentv1.InstancesRetired{ReleaseId: "r1", InstanceIds: []string{"i1"}},
+		"RouteBound":       bound("r1", "i1"), "RouteRemoved": &deploymentv1.RouteRemoved{},
 	}[string(d.Name())]
 	if sample == nil {
 		return false
@@ -79,7 +82,10 @@ func dump(s deployment.State) string {
 	for _, id := range slices.Sorted(maps.Keys(s.Instances)) {
 		text += fmt.Sprintf("%s %+v ", id, *s.Instances[id])
 	}
+	if s.Scale != nil {
+		text += fmt.Sprintf("%+v ", *s.Scale)
+	}
 	// Pointers print as addresses, which every fold changes.
-	s.Sequence, s.Live, s.Next, s.Instances = 0, nil, nil, nil
+	s.Sequence, s.Live, s.Next, s.Instances, s.Scale, s.Good, s.History = 0, nil, nil, nil, nil, nil, nil
 	return text + fmt.Sprintf("%+v", s)
 }

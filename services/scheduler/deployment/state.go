@@ -57,10 +57,19 @@ type State struct {
 
 	InsertedAt, DeployedAt, StoppedAt time.Time
 
+	// Count is how many instances are wanted of the release that serves, and of every
+	// one that rolls out; at least 1.
+	Count int
+	// Scale is nil when no change of Count is under way.
+	Scale *Scale
+
 	// Live is the release that serves; Next is the one rolling out. Either may be nil.
 	Live, Next *Release
-	// Latest is the newest release, whatever became of it: a restart starts from it.
-	Latest *deploymentv1.Release
+	// Latest is the newest release, whatever became of it; Good the last that served,
+	// nil for none.
+	Latest, Good *deploymentv1.Release
+	// History is the newest releases, oldest first, at most MaxHistory.
+	History []PastRelease
 
 	// NamesHeld is true while the claims on the subdomain and the custom domain are ours.
 	NamesHeld bool
@@ -128,10 +137,16 @@ type Instance struct {
 	// Attempt counts starts; facts of an earlier one are stale.
 	Attempt   uint32
 	StartedAt time.Time
-	Digest    string
-	Healthy   bool
+	// FirstStartedAt is zero until its container has started.
+	FirstStartedAt time.Time
+	Digest         string
+	Healthy        bool
 	// EverHealthy is true once any attempt of it was healthy.
 	EverHealthy bool
+	// Served is true once every edge sent traffic to it.
+	Served bool
+	// Failure is the last thing that went wrong with it; nil for nothing yet.
+	Failure *Failure
 	// Retiring instances are to be removed; Drain first when they served.
 	Retiring, Drain bool
 
@@ -139,9 +154,12 @@ type Instance struct {
 	PlacedAt time.Time
 	// Moved instances stand in for one that its node could not keep.
 	Moved bool
+	// Added instances came with a scale.
+	Added bool
 	// StandsInFor is the leaving instance that goes once this one serves; empty for none.
 	StandsInFor string
-	// Leaving instances serve until one stands in for them.
+	// Leaving instances serve until one stands in for them, or until others of the
+	// release serve when nobody does.
 	Leaving bool
 }
 
@@ -175,13 +193,18 @@ func (s State) anyHealthy(r *Release) bool {
 	})
 }
 
-// serves reports whether every edge was last seen sending traffic to an instance of
-// the release that is healthy still. One that has died since may have been left by
-// the edges for what served before.
+// allHealthy reports whether all instances of the release that are to stay answer.
+func (s State) allHealthy(r *Release) bool {
+	staying := s.staying(r)
+	return len(staying) > 0 && !slices.ContainsFunc(staying, func(i *Instance) bool { return !i.Healthy })
+}
+
+// serves reports whether every edge was last seen sending traffic to all instances of
+// the release, and they are healthy still. If one has died since, the edges may have
+// gone back to what served before.
 func (s State) serves(r *Release) bool {
-	return r.Bound && slices.ContainsFunc(r.InstanceIDs, func(id string) bool {
-		i := s.Instances[id]
-		return i != nil && i.Healthy && slices.Contains(s.Bound, id)
+	return r.Bound && s.allHealthy(r) && !slices.ContainsFunc(s.staying(r), func(i *Instance) bool {
+		return !slices.Contains(s.Bound, i.ID)
 	})
 }
 
@@ -215,6 +238,10 @@ func (s State) release(id string) *Release {
 // clone copies what Evolve changes, so that an older State stays what it was.
 func (s State) clone() State {
 	s.Live, s.Next = s.Live.clone(), s.Next.clone()
+	if s.Scale != nil {
+		c := *s.Scale
+		s.Scale = &c
+	}
 	instances := make(map[string]*Instance, len(s.Instances))
 	for id, i := range s.Instances {
 		c := *i

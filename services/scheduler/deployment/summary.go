@@ -24,11 +24,13 @@ func Summary(s State) *schedulerv1.Deployment {
 		d.TierId = s.Tier.Id
 		d.MemoryLimitMb, d.CpuLimitMillicores = s.Tier.MemoryLimitMb, s.Tier.CpuLimitMillicores
 	}
-	if s.Latest != nil {
-		d.ContainerName, d.ContainerImage = s.Latest.ContainerName, s.Latest.Image
+	d.Instances = uint32(s.Count)
+	if r := s.base(); r != nil {
+		d.ContainerName, d.ContainerImage, d.ReleaseNumber = r.ContainerName, r.Image, r.Number
 	}
 	if r := s.current(); r != nil {
-		d.ContainerName, d.ContainerImage = r.ContainerName, r.Image
+		d.ContainerName, d.ContainerImage, d.ReleaseNumber = r.ContainerName, r.Image, r.Number
+		d.InstancesHealthy = uint32(s.answering())
 		for _, id := range r.InstanceIDs {
 			if i := s.Instances[id]; i != nil {
 				d.NodeId, d.ContainerName = i.Node, i.Name
@@ -36,6 +38,22 @@ func Summary(s State) *schedulerv1.Deployment {
 		}
 	}
 	return d
+}
+
+// answering counts the healthy instances of the release that serves, or of the one
+// that starts when none does.
+func (s State) answering() int {
+	r := s.Live
+	if r == nil {
+		r = s.Next
+	}
+	n := 0
+	for _, i := range s.staying(r) {
+		if i.Healthy {
+			n++
+		}
+	}
+	return n
 }
 
 func stamp(t time.Time) *timestamppb.Timestamp {

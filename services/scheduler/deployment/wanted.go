@@ -27,7 +27,8 @@ func Desired(s State) map[string]*nodev1.DesiredInstance {
 			d.Image, d.Port = r.GetImage(), r.GetPort()
 			d.HasEnv = len(r.GetEnv().GetNames()) > 0
 			d.Deadlines = r.GetDeadlines()
-			if i.Moved {
+			d.Digest = r.GetDigest()
+			if i.Moved || i.Added {
 				// The tag may mean another image by now.
 				d.Digest = r.Digest
 			}

@@ -5,6 +5,7 @@ package placement
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 )
 
@@ -28,25 +29,32 @@ type Use struct {
 type Request struct {
 	MemoryMB      uint32
 	CPUMillicores uint32
+	// Beside is how many others of the same release are on each node, which it keeps
+	// away from: a node that is lost shall take as few of them with it as can be.
+	Beside map[string]int
 }
 
-// Plan gives each of count instances a node, spreading by what stays free: the
-// node whose scarcer resource stays emptiest, then the one with fewer promises,
-// then by name. When one of them fits nowhere none is placed and the reason says,
-// for people, what is missing.
+// Plan gives each of count instances a node, as many as there is room for, spreading
+// them: the node with the fewest beside, then by what stays free: the one whose scarcer
+// resource stays emptiest, then the one with fewer promises, then by name. When one
+// fits nowhere the reason says, for people, what is missing.
 func Plan(nodes []Node, used map[string]Use, r Request, count int) (ids []string, reason string) {
 	if len(nodes) == 0 {
 		return nil, "No node is connected; it is placed as soon as one is."
 	}
-	taken := make(map[string]Use, len(used))
-	for id, u := range used {
-		taken[id] = u
+	taken, beside := maps.Clone(used), maps.Clone(r.Beside)
+	if taken == nil {
+		taken = map[string]Use{}
+	}
+	if beside == nil {
+		beside = map[string]int{}
 	}
 	for range count {
-		n, ok := best(nodes, taken, r)
+		n, ok := best(nodes, taken, beside, r)
 		if !ok {
-			return nil, refusal(nodes, taken, r)
+			return ids, refusal(nodes, taken, r)
 		}
+		beside[n.ID]++
 		u := taken[n.ID]
 		u.MemoryMB += uint64(r.MemoryMB)
 		u.CPUMillicores += uint64(r.CPUMillicores)
@@ -56,13 +64,14 @@ func Plan(nodes []Node, used map[string]Use, r Request, count int) (ids []string
 	return ids, ""
 }
 
-func best(nodes []Node, taken map[string]Use, r Request) (Node, bool) {
+func best(nodes []Node, taken map[string]Use, beside map[string]int, r Request) (Node, bool) {
 	fitting := slices.DeleteFunc(slices.Clone(nodes), func(n Node) bool { return !fits(n, taken[n.ID], r) })
 	if len(fitting) == 0 {
 		return Node{}, false
 	}
 	return slices.MinFunc(fitting, func(a, b Node) int {
 		return cmp.Or(
+			cmp.Compare(beside[a.ID], beside[b.ID]),
 			-cmp.Compare(headroom(a, taken[a.ID], r), headroom(b, taken[b.ID], r)),
 			cmp.Compare(taken[a.ID].MemoryMB, taken[b.ID].MemoryMB),
 			cmp.Compare(a.ID, b.ID),

@@ -16,6 +16,7 @@ func TestPlan(t *testing.T) {
 		name   string
 		nodes  []placement.Node
 		used   map[string]placement.Use
+		beside map[string]int
 		count  int
 		want   []string
 		reason string
@@ -28,13 +29,17 @@ func TestPlan(t *testing.T) {
 			used: map[string]placement.Use{"a": {MemoryMB: 0, CPUMillicores: 700}, "b": {MemoryMB: 400, CPUMillicores: 100}}},
 		{name: "full in memory", nodes: two[:1], used: map[string]placement.Use{"a": {MemoryMB: 800}}, count: 1, reason: "at most 200 MB and 1000 millicores"},
 		{name: "full in CPU", nodes: two[:1], used: map[string]placement.Use{"a": {CPUMillicores: 900}}, count: 1, reason: "100 millicores are free"},
-		{name: "all or nothing", nodes: two[:1], count: 5, reason: "No node has room"},
+		{name: "as many as there is room for", nodes: two[:1], count: 5, want: []string{"a", "a", "a"}, reason: "No node has room"},
+		{name: "away from the others", nodes: two, used: map[string]placement.Use{"b": {MemoryMB: 512, CPUMillicores: 500}},
+			beside: map[string]int{"a": 1}, count: 2, want: []string{"b", "a"}},
 		{name: "cordoned nodes take nothing", nodes: []placement.Node{{ID: "a", MemoryMB: 1000, CPUMillicores: 1000, Unschedulable: true}}, count: 1, reason: "cordoned"},
 		{name: "a node that shrank below its promises", nodes: two[:1], used: map[string]placement.Use{"a": {MemoryMB: 5000}}, count: 1, reason: "No node has room"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			got, reason := placement.Plan(tc.nodes, tc.used, small, tc.count)
+			request := small
+			request.Beside = tc.beside
+			got, reason := placement.Plan(tc.nodes, tc.used, request, tc.count)
 			if !slices.Equal(got, tc.want) {
 				t.Errorf("placed on %v, want %v", got, tc.want)
 			}

@@ -17,14 +17,17 @@ import (
 
 const putDeployments = `INSERT INTO deployments (id, org_id, operator_id, app_id, tier_id, container_name, container_image, node_id,
 		subdomain, host, custom_domain, status, status_reason, health_status, billing_status,
-		memory_limit_mb, cpu_limit_millicores, inserted_at, deployed_at, stopped_at, sequence)
+		memory_limit_mb, cpu_limit_millicores, inserted_at, deployed_at, stopped_at, sequence,
+		instances, instances_healthy, release_number)
 	SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
 		$9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[],
-		$16::bigint[], $17::bigint[], $18::timestamptz[], $19::timestamptz[], $20::timestamptz[], $21::bigint[])
+		$16::bigint[], $17::bigint[], $18::timestamptz[], $19::timestamptz[], $20::timestamptz[], $21::bigint[],
+		$22::bigint[], $23::bigint[], $24::bigint[])
 	ON CONFLICT (id) DO UPDATE SET container_name=excluded.container_name, container_image=excluded.container_image,
 		node_id=excluded.node_id, status=excluded.status, status_reason=excluded.status_reason, health_status=excluded.health_status,
 		billing_status=excluded.billing_status, memory_limit_mb=excluded.memory_limit_mb, cpu_limit_millicores=excluded.cpu_limit_millicores,
-		deployed_at=excluded.deployed_at, stopped_at=excluded.stopped_at, sequence=excluded.sequence`
+		deployed_at=excluded.deployed_at, stopped_at=excluded.stopped_at, sequence=excluded.sequence,
+		instances=excluded.instances, instances_healthy=excluded.instances_healthy, release_number=excluded.release_number`
 
 const putEntries = `INSERT INTO deployment_logs (deployment_id, key, id, action, status, initiated_by, inserted_at, sequence, details)
 	SELECT d, k, i, a, s, b, at, n, details::jsonb FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
@@ -41,6 +44,7 @@ var deploymentNames = []string{
 	"id", "org_id", "operator_id", "app_id", "tier_id", "container_name", "container_image", "node_id",
 	"subdomain", "host", "custom_domain", "status", "status_reason", "health_status", "billing_status",
 	"memory_limit_mb", "cpu_limit_millicores", "inserted_at", "deployed_at", "stopped_at", "sequence",
+	"instances", "instances_healthy", "release_number",
 }
 
 // deploymentColumns are rows of deployments, column by column.
@@ -51,6 +55,7 @@ type deploymentColumns struct {
 	inserted                                                 []time.Time
 	deployed, stopped                                        []*time.Time
 	sequence                                                 []int64
+	instances, answering, release                            []int64
 }
 
 func (c *deploymentColumns) add(d *schedulerv1.Deployment) {
@@ -69,6 +74,8 @@ func (c *deploymentColumns) add(d *schedulerv1.Deployment) {
 	c.inserted = append(c.inserted, d.InsertedAt.AsTime())
 	c.deployed, c.stopped = append(c.deployed, nullable(d.DeployedAt)), append(c.stopped, nullable(d.StoppedAt))
 	c.sequence = append(c.sequence, int64(d.Sequence))
+	c.instances, c.answering = append(c.instances, int64(d.Instances)), append(c.answering, int64(d.InstancesHealthy))
+	c.release = append(c.release, int64(d.ReleaseNumber))
 }
 
 func (c *deploymentColumns) values() []any {
@@ -76,6 +83,7 @@ func (c *deploymentColumns) values() []any {
 		c.id, c.org, c.operator, c.app, c.tier, c.name, c.image, c.node,
 		c.subdomain, c.host, c.domain, c.status, c.reason, c.health, c.billing,
 		c.memory, c.cpu, c.inserted, c.deployed, c.stopped, c.sequence,
+		c.instances, c.answering, c.release,
 	}
 }
 

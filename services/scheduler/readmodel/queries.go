@@ -31,7 +31,7 @@ func (r Rows) table(name string) string { return pgx.Identifier{r.Schema, name}.
 
 const columns = `id, org_id, operator_id, app_id, tier_id, container_name, container_image, node_id, subdomain, host,
 	custom_domain, status, status_reason, health_status, billing_status, memory_limit_mb, cpu_limit_millicores,
-	inserted_at, deployed_at, stopped_at, sequence`
+	inserted_at, deployed_at, stopped_at, sequence, instances, instances_healthy, release_number`
 
 // Get returns one deployment, whosever it is. Errors: ErrNotFound.
 func (r Rows) Get(ctx context.Context, id string) (*schedulerv1.Deployment, error) {
@@ -79,15 +79,17 @@ func (r Rows) Logs(ctx context.Context, id string) ([]*schedulerv1.LogEntry, err
 
 func scanDeployment(row pgx.CollectableRow) (*schedulerv1.Deployment, error) {
 	d := &schedulerv1.Deployment{}
-	var memory, cpu, sequence int64
+	var memory, cpu, sequence, instances, healthy, release int64
 	var inserted time.Time
 	var deployed, stopped *time.Time
 	err := row.Scan(&d.Id, &d.OrgId, &d.OperatorId, &d.AppId, &d.TierId, &d.ContainerName, &d.ContainerImage, &d.NodeId, &d.Subdomain, &d.Host,
-		&d.CustomDomain, &d.Status, &d.StatusReason, &d.HealthStatus, &d.BillingStatus, &memory, &cpu, &inserted, &deployed, &stopped, &sequence)
+		&d.CustomDomain, &d.Status, &d.StatusReason, &d.HealthStatus, &d.BillingStatus, &memory, &cpu, &inserted, &deployed, &stopped, &sequence,
+		&instances, &healthy, &release)
 	if err != nil {
 		return nil, err
 	}
 	d.MemoryLimitMb, d.CpuLimitMillicores, d.Sequence = uint32(memory), uint32(cpu), uint64(sequence)
+	d.Instances, d.InstancesHealthy, d.ReleaseNumber = uint32(instances), uint32(healthy), uint32(release)
 	d.InsertedAt, d.DeployedAt, d.StoppedAt = timestamppb.New(inserted), optional(deployed), optional(stopped)
 	return d, nil
 }

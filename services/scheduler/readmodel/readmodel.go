@@ -19,7 +19,7 @@ import (
 // Name and Version of the projection; a change of its tables or folds is a new version.
 const (
 	Name    = "deployments"
-	Version = 2
+	Version = 3
 )
 
 // Tables is the SQL that makes the tables.

@@ -19,7 +19,10 @@ CREATE TABLE deployments (
     inserted_at          timestamptz NOT NULL,
     deployed_at          timestamptz,
     stopped_at           timestamptz,
-    sequence             bigint NOT NULL
+    sequence             bigint NOT NULL,
+    instances            bigint NOT NULL,
+    instances_healthy    bigint NOT NULL,
+    release_number       bigint NOT NULL
 );
 
 CREATE INDEX deployments_of_operator ON deployments (org_id, operator_id, inserted_at DESC, id DESC);

@@ -37,24 +37,42 @@ func newPlacing(all *fleet.Fleet, nodes Nodes) *placing {
 	return &placing{fleet: all, nodes: nodes, asked: map[string]promise{}, doubts: map[string]promise{}}
 }
 
-func needs(s deployment.State) placement.Request {
-	return placement.Request{MemoryMB: s.Tier.GetMemoryLimitMb(), CPUMillicores: s.Tier.GetCpuLimitMillicores()}
+// needs is what an instance of the release needs, away from the others that stay.
+func needs(s deployment.State, release string) placement.Request {
+	return placement.Request{MemoryMB: s.Tier.GetMemoryLimitMb(), CPUMillicores: s.Tier.GetCpuLimitMillicores(),
+		Beside: s.PerNode(release)}
 }
 
-// first is the command for the release that waits, on the nodes alive now; fits is
-// false when none has room.
-func (p *placing) first(s deployment.State) (_ deployment.Command, fits bool) {
+// first is the command for the instances that wait for a first place, on the nodes
+// alive now: all of the release that rolls out, or of the live one as many as there is
+// room for. It does not fit when some have to wait.
+func (p *placing) first(s deployment.State, count int) (_ deployment.Command, fits bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	nodes, reason := placement.Plan(p.nodes.Live(), p.used(s.ID), needs(s), 1)
-	if reason != "" {
-		return deployment.Defer{ReleaseID: s.Next.Id, Reason: reason}, false
+	release, why := s.Next, ""
+	if release == nil {
+		release, why = s.Live, s.Scaling()+" "
 	}
-	p.asked[s.ID] = promise{after: s.Sequence, nodes: nodes, needs: needs(s)}
-	return deployment.Schedule{ReleaseID: s.Next.Id, Placements: []*deploymentv1.Placement{{
-		InstanceId: uuid.Must(uuid.NewV7()).String(), NodeId: nodes[0], ContainerName: s.Next.ContainerName,
-	}}}, true
+	request := needs(s, release.Id)
+	nodes, reason := placement.Plan(p.nodes.Live(), p.used(s.ID), request, count)
+	if len(nodes) == 0 || s.Next != nil && reason != "" {
+		return deployment.Defer{ReleaseID: release.Id, Reason: why + reason}, false
+	}
+	c := deployment.Schedule{ReleaseID: release.Id}
+	for n, node := range nodes {
+		id := uuid.Must(uuid.NewV7()).String()
+		placed := &deploymentv1.Placement{InstanceId: id, NodeId: node, ContainerName: further(s, id)}
+		if release == s.Next && n == 0 {
+			placed.ContainerName = release.ContainerName
+		}
+		c.Placements = append(c.Placements, placed)
+	}
+	p.asked[s.ID] = promise{after: s.Sequence, nodes: nodes, needs: request}
+	return c, reason == ""
 }
+
+// further names the container of an instance that is not its release's first.
+func further(s deployment.State, id string) string { return s.Subdomain + "-" + id[len(id)-6:] }
 
 // move plans for instances that need another node: for as many as there is room
 // for. While there is none the command is what else is due, and the deployment is to
@@ -66,12 +84,8 @@ func (p *placing) move(s deployment.State, m *deployment.Move, otherwise deploym
 	for n := range live {
 		live[n].Unschedulable = live[n].Unschedulable || slices.Contains(m.Avoid, live[n].ID)
 	}
-	used := p.used(s.ID)
-	var nodes []string
-	var reason string
-	for count := len(m.Replace); count > 0 && len(nodes) == 0; count-- {
-		nodes, reason = placement.Plan(live, used, needs(s), count)
-	}
+	request := needs(s, m.ReleaseID)
+	nodes, reason := placement.Plan(live, p.used(s.ID), request, len(m.Replace))
 	fits = len(nodes) == len(m.Replace)
 	if len(nodes) == 0 && len(m.Gone) == 0 {
 		if otherwise == nil && !m.Patient {
@@ -84,9 +98,9 @@ func (p *placing) move(s deployment.State, m *deployment.Move, otherwise deploym
 	for _, node := range nodes {
 		id := uuid.Must(uuid.NewV7()).String()
 		c.Placements = append(c.Placements, &deploymentv1.Placement{
-			InstanceId: id, NodeId: node, ContainerName: s.Subdomain + "-" + id[len(id)-6:]})
+			InstanceId: id, NodeId: node, ContainerName: further(s, id)})
 	}
-	p.asked[s.ID] = promise{after: s.Sequence, nodes: nodes, needs: needs(s)}
+	p.asked[s.ID] = promise{after: s.Sequence, nodes: nodes, needs: request}
 	return c, fits
 }
 

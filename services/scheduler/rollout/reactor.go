@@ -294,8 +294,8 @@ func (r *Reactor) step(ctx context.Context, id string) error {
 	}
 	command := step.Command
 	fits := true
-	if step.NeedsPlacement {
-		command, fits = r.placing.first(s)
+	if step.NeedsPlacement > 0 {
+		command, fits = r.placing.first(s, step.NeedsPlacement)
 	}
 	if step.Move != nil {
 		command, fits = r.placing.move(s, step.Move, command)

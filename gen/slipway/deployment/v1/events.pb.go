@@ -331,6 +331,9 @@ type Release struct {
 	Deadlines   *Deadlines             `protobuf:"bytes,7,opt,name=deadlines,proto3" json:"deadlines,omitempty"`
 	// container_name names the container of the release's first instance.
 	ContainerName string `protobuf:"bytes,8,opt,name=container_name,json=containerName,proto3" json:"container_name,omitempty"`
+	// digest pins the image, sha256:…, whatever its tag means by now: that of the release
+	// that was rolled back to. Empty: the tag is resolved when the release is rolled out.
+	Digest        string `protobuf:"bytes,9,opt,name=digest,proto3" json:"digest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -417,6 +420,13 @@ func (x *Release) GetDeadlines() *Deadlines {
 func (x *Release) GetContainerName() string {
 	if x != nil {
 		return x.ContainerName
+	}
+	return ""
+}
+
+func (x *Release) GetDigest() string {
+	if x != nil {
+		return x.Digest
 	}
 	return ""
 }
@@ -647,6 +657,8 @@ func (x *PlacementDeferred) GetReason() string {
 	return ""
 }
 
+// DeploymentScheduled gives instances to nodes: all of the release that rolls out, or
+// further ones of the live release while it is scaled up, as many as there is room for.
 type DeploymentScheduled struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ReleaseId     string                 `protobuf:"bytes,1,opt,name=release_id,json=releaseId,proto3" json:"release_id,omitempty"`
@@ -923,7 +935,8 @@ func (x *InstancesRescheduled) GetReason() string {
 	return ""
 }
 
-// InstancesRetired: the instances that were replaced are to drain; new ones serve.
+// InstancesRetired: the instances that were replaced, or are too many, are to drain;
+// others serve.
 type InstancesRetired struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ReleaseId     string                 `protobuf:"bytes,1,opt,name=release_id,json=releaseId,proto3" json:"release_id,omitempty"`
@@ -1028,6 +1041,283 @@ func (x *RestartRequested) GetInitiatedBy() string {
 	return ""
 }
 
+// RollbackRequested rolls out anew what an older release was: its image by digest, its
+// port and its sealed environment, under a number of its own.
+type RollbackRequested struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Release *Release               `protobuf:"bytes,1,opt,name=release,proto3" json:"release,omitempty"`
+	// from_release_number is that of the older release.
+	FromReleaseNumber uint32 `protobuf:"varint,2,opt,name=from_release_number,json=fromReleaseNumber,proto3" json:"from_release_number,omitempty"`
+	InitiatedBy       string `protobuf:"bytes,3,opt,name=initiated_by,json=initiatedBy,proto3" json:"initiated_by,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *RollbackRequested) Reset() {
+	*x = RollbackRequested{}
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RollbackRequested) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RollbackRequested) ProtoMessage() {}
+
+func (x *RollbackRequested) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RollbackRequested.ProtoReflect.Descriptor instead.
+func (*RollbackRequested) Descriptor() ([]byte, []int) {
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *RollbackRequested) GetRelease() *Release {
+	if x != nil {
+		return x.Release
+	}
+	return nil
+}
+
+func (x *RollbackRequested) GetFromReleaseNumber() uint32 {
+	if x != nil {
+		return x.FromReleaseNumber
+	}
+	return 0
+}
+
+func (x *RollbackRequested) GetInitiatedBy() string {
+	if x != nil {
+		return x.InitiatedBy
+	}
+	return ""
+}
+
+// ScaleRequested: the live release is to have count instances, and so has every release
+// after it. While it is under way a newer one takes its place.
+type ScaleRequested struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	ReleaseId string                 `protobuf:"bytes,1,opt,name=release_id,json=releaseId,proto3" json:"release_id,omitempty"`
+	Count     uint32                 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	// leaving_instance_ids take no more traffic once others do, then drain
+	// (InstancesRetired); those that never served are removed at once.
+	LeavingInstanceIds []string `protobuf:"bytes,3,rep,name=leaving_instance_ids,json=leavingInstanceIds,proto3" json:"leaving_instance_ids,omitempty"`
+	InitiatedBy        string   `protobuf:"bytes,4,opt,name=initiated_by,json=initiatedBy,proto3" json:"initiated_by,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *ScaleRequested) Reset() {
+	*x = ScaleRequested{}
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScaleRequested) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScaleRequested) ProtoMessage() {}
+
+func (x *ScaleRequested) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScaleRequested.ProtoReflect.Descriptor instead.
+func (*ScaleRequested) Descriptor() ([]byte, []int) {
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ScaleRequested) GetReleaseId() string {
+	if x != nil {
+		return x.ReleaseId
+	}
+	return ""
+}
+
+func (x *ScaleRequested) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *ScaleRequested) GetLeavingInstanceIds() []string {
+	if x != nil {
+		return x.LeavingInstanceIds
+	}
+	return nil
+}
+
+func (x *ScaleRequested) GetInitiatedBy() string {
+	if x != nil {
+		return x.InitiatedBy
+	}
+	return ""
+}
+
+// DeploymentScaled ends a scale well: count instances serve, the others drain.
+type DeploymentScaled struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReleaseId     string                 `protobuf:"bytes,1,opt,name=release_id,json=releaseId,proto3" json:"release_id,omitempty"`
+	Count         uint32                 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeploymentScaled) Reset() {
+	*x = DeploymentScaled{}
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeploymentScaled) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeploymentScaled) ProtoMessage() {}
+
+func (x *DeploymentScaled) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeploymentScaled.ProtoReflect.Descriptor instead.
+func (*DeploymentScaled) Descriptor() ([]byte, []int) {
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *DeploymentScaled) GetReleaseId() string {
+	if x != nil {
+		return x.ReleaseId
+	}
+	return ""
+}
+
+func (x *DeploymentScaled) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+// ScaleFailed ends a scale badly: the deployment has the count again that it had.
+type ScaleFailed struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	ReleaseId string                 `protobuf:"bytes,1,opt,name=release_id,json=releaseId,proto3" json:"release_id,omitempty"`
+	// count is what was asked for, restored_count what holds again.
+	Count         uint32 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	RestoredCount uint32 `protobuf:"varint,3,opt,name=restored_count,json=restoredCount,proto3" json:"restored_count,omitempty"`
+	// code is stable, one of ReleaseFailed's.
+	Code   string `protobuf:"bytes,4,opt,name=code,proto3" json:"code,omitempty"`
+	Reason string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	// leaving_instance_ids go as those of ScaleRequested; those that were leaving and
+	// are not named stay.
+	LeavingInstanceIds []string `protobuf:"bytes,6,rep,name=leaving_instance_ids,json=leavingInstanceIds,proto3" json:"leaving_instance_ids,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *ScaleFailed) Reset() {
+	*x = ScaleFailed{}
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScaleFailed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScaleFailed) ProtoMessage() {}
+
+func (x *ScaleFailed) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScaleFailed.ProtoReflect.Descriptor instead.
+func (*ScaleFailed) Descriptor() ([]byte, []int) {
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ScaleFailed) GetReleaseId() string {
+	if x != nil {
+		return x.ReleaseId
+	}
+	return ""
+}
+
+func (x *ScaleFailed) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *ScaleFailed) GetRestoredCount() uint32 {
+	if x != nil {
+		return x.RestoredCount
+	}
+	return 0
+}
+
+func (x *ScaleFailed) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *ScaleFailed) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ScaleFailed) GetLeavingInstanceIds() []string {
+	if x != nil {
+		return x.LeavingInstanceIds
+	}
+	return nil
+}
+
 type StopRequested struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	InitiatedBy   string                 `protobuf:"bytes,1,opt,name=initiated_by,json=initiatedBy,proto3" json:"initiated_by,omitempty"`
@@ -1037,7 +1327,7 @@ type StopRequested struct {
 
 func (x *StopRequested) Reset() {
 	*x = StopRequested{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[14]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1049,7 +1339,7 @@ func (x *StopRequested) String() string {
 func (*StopRequested) ProtoMessage() {}
 
 func (x *StopRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[14]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1062,7 +1352,7 @@ func (x *StopRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopRequested.ProtoReflect.Descriptor instead.
 func (*StopRequested) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{14}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *StopRequested) GetInitiatedBy() string {
@@ -1081,7 +1371,7 @@ type DeploymentStopped struct {
 
 func (x *DeploymentStopped) Reset() {
 	*x = DeploymentStopped{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[15]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1093,7 +1383,7 @@ func (x *DeploymentStopped) String() string {
 func (*DeploymentStopped) ProtoMessage() {}
 
 func (x *DeploymentStopped) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[15]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1106,7 +1396,7 @@ func (x *DeploymentStopped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeploymentStopped.ProtoReflect.Descriptor instead.
 func (*DeploymentStopped) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{15}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *DeploymentStopped) GetReason() string {
@@ -1125,7 +1415,7 @@ type DestroyRequested struct {
 
 func (x *DestroyRequested) Reset() {
 	*x = DestroyRequested{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[16]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1137,7 +1427,7 @@ func (x *DestroyRequested) String() string {
 func (*DestroyRequested) ProtoMessage() {}
 
 func (x *DestroyRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[16]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1150,7 +1440,7 @@ func (x *DestroyRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DestroyRequested.ProtoReflect.Descriptor instead.
 func (*DestroyRequested) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{16}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DestroyRequested) GetInitiatedBy() string {
@@ -1169,7 +1459,7 @@ type DeploymentDestroyed struct {
 
 func (x *DeploymentDestroyed) Reset() {
 	*x = DeploymentDestroyed{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[17]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1181,7 +1471,7 @@ func (x *DeploymentDestroyed) String() string {
 func (*DeploymentDestroyed) ProtoMessage() {}
 
 func (x *DeploymentDestroyed) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[17]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1194,7 +1484,7 @@ func (x *DeploymentDestroyed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeploymentDestroyed.ProtoReflect.Descriptor instead.
 func (*DeploymentDestroyed) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{17}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DeploymentDestroyed) GetReason() string {
@@ -1219,7 +1509,7 @@ type ImagePulled struct {
 
 func (x *ImagePulled) Reset() {
 	*x = ImagePulled{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[18]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1231,7 +1521,7 @@ func (x *ImagePulled) String() string {
 func (*ImagePulled) ProtoMessage() {}
 
 func (x *ImagePulled) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[18]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1244,7 +1534,7 @@ func (x *ImagePulled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImagePulled.ProtoReflect.Descriptor instead.
 func (*ImagePulled) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{18}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ImagePulled) GetReleaseId() string {
@@ -1305,7 +1595,7 @@ type ImagePullFailed struct {
 
 func (x *ImagePullFailed) Reset() {
 	*x = ImagePullFailed{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[19]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1317,7 +1607,7 @@ func (x *ImagePullFailed) String() string {
 func (*ImagePullFailed) ProtoMessage() {}
 
 func (x *ImagePullFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[19]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1330,7 +1620,7 @@ func (x *ImagePullFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImagePullFailed.ProtoReflect.Descriptor instead.
 func (*ImagePullFailed) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{19}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ImagePullFailed) GetReleaseId() string {
@@ -1399,7 +1689,7 @@ type ContainerStarted struct {
 
 func (x *ContainerStarted) Reset() {
 	*x = ContainerStarted{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[20]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1411,7 +1701,7 @@ func (x *ContainerStarted) String() string {
 func (*ContainerStarted) ProtoMessage() {}
 
 func (x *ContainerStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[20]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1424,7 +1714,7 @@ func (x *ContainerStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerStarted.ProtoReflect.Descriptor instead.
 func (*ContainerStarted) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{20}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ContainerStarted) GetReleaseId() string {
@@ -1490,7 +1780,7 @@ type ContainerStartFailed struct {
 
 func (x *ContainerStartFailed) Reset() {
 	*x = ContainerStartFailed{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[21]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1502,7 +1792,7 @@ func (x *ContainerStartFailed) String() string {
 func (*ContainerStartFailed) ProtoMessage() {}
 
 func (x *ContainerStartFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[21]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1515,7 +1805,7 @@ func (x *ContainerStartFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerStartFailed.ProtoReflect.Descriptor instead.
 func (*ContainerStartFailed) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{21}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ContainerStartFailed) GetReleaseId() string {
@@ -1573,7 +1863,7 @@ type ContainerExited struct {
 
 func (x *ContainerExited) Reset() {
 	*x = ContainerExited{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[22]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1585,7 +1875,7 @@ func (x *ContainerExited) String() string {
 func (*ContainerExited) ProtoMessage() {}
 
 func (x *ContainerExited) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[22]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1598,7 +1888,7 @@ func (x *ContainerExited) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerExited.ProtoReflect.Descriptor instead.
 func (*ContainerExited) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{22}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ContainerExited) GetReleaseId() string {
@@ -1684,7 +1974,7 @@ type ContainerRemoved struct {
 
 func (x *ContainerRemoved) Reset() {
 	*x = ContainerRemoved{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[23]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1696,7 +1986,7 @@ func (x *ContainerRemoved) String() string {
 func (*ContainerRemoved) ProtoMessage() {}
 
 func (x *ContainerRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[23]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1709,7 +1999,7 @@ func (x *ContainerRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerRemoved.ProtoReflect.Descriptor instead.
 func (*ContainerRemoved) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{23}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ContainerRemoved) GetReleaseId() string {
@@ -1753,7 +2043,7 @@ type InstanceHealthy struct {
 
 func (x *InstanceHealthy) Reset() {
 	*x = InstanceHealthy{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[24]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1765,7 +2055,7 @@ func (x *InstanceHealthy) String() string {
 func (*InstanceHealthy) ProtoMessage() {}
 
 func (x *InstanceHealthy) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[24]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1778,7 +2068,7 @@ func (x *InstanceHealthy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceHealthy.ProtoReflect.Descriptor instead.
 func (*InstanceHealthy) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{24}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *InstanceHealthy) GetReleaseId() string {
@@ -1830,7 +2120,7 @@ type InstanceUnhealthy struct {
 
 func (x *InstanceUnhealthy) Reset() {
 	*x = InstanceUnhealthy{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[25]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1842,7 +2132,7 @@ func (x *InstanceUnhealthy) String() string {
 func (*InstanceUnhealthy) ProtoMessage() {}
 
 func (x *InstanceUnhealthy) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[25]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1855,7 +2145,7 @@ func (x *InstanceUnhealthy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceUnhealthy.ProtoReflect.Descriptor instead.
 func (*InstanceUnhealthy) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{25}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *InstanceUnhealthy) GetReleaseId() string {
@@ -1914,7 +2204,7 @@ type RouteBound struct {
 
 func (x *RouteBound) Reset() {
 	*x = RouteBound{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[26]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1926,7 +2216,7 @@ func (x *RouteBound) String() string {
 func (*RouteBound) ProtoMessage() {}
 
 func (x *RouteBound) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[26]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1939,7 +2229,7 @@ func (x *RouteBound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteBound.ProtoReflect.Descriptor instead.
 func (*RouteBound) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{26}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RouteBound) GetReleaseId() string {
@@ -1981,7 +2271,7 @@ type RouteRemoved struct {
 
 func (x *RouteRemoved) Reset() {
 	*x = RouteRemoved{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[27]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1993,7 +2283,7 @@ func (x *RouteRemoved) String() string {
 func (*RouteRemoved) ProtoMessage() {}
 
 func (x *RouteRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[27]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2006,7 +2296,7 @@ func (x *RouteRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteRemoved.ProtoReflect.Descriptor instead.
 func (*RouteRemoved) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{27}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RouteRemoved) GetHosts() []string {
@@ -2050,7 +2340,7 @@ const file_slipway_deployment_v1_events_proto_rawDesc = "" +
 	"\ahealthy\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\ahealthy\x12-\n" +
 	"\x04stop\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x04stop\x12/\n" +
 	"\x05drain\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x05drain\x12/\n" +
-	"\x05grace\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x05grace\"\xbd\x02\n" +
+	"\x05grace\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x05grace\"\xd5\x02\n" +
 	"\aRelease\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\rR\x06number\x12\x14\n" +
@@ -2059,7 +2349,8 @@ const file_slipway_deployment_v1_events_proto_rawDesc = "" +
 	"\x03env\x18\x05 \x01(\v2 .slipway.deployment.v1.SealedEnvR\x03env\x12E\n" +
 	"\fhealth_check\x18\x06 \x01(\v2\".slipway.deployment.v1.HealthCheckR\vhealthCheck\x12>\n" +
 	"\tdeadlines\x18\a \x01(\v2 .slipway.deployment.v1.DeadlinesR\tdeadlines\x12%\n" +
-	"\x0econtainer_name\x18\b \x01(\tR\rcontainerName\"l\n" +
+	"\x0econtainer_name\x18\b \x01(\tR\rcontainerName\x12\x16\n" +
+	"\x06digest\x18\t \x01(\tR\x06digest\"l\n" +
 	"\tPlacement\x12\x1f\n" +
 	"\vinstance_id\x18\x01 \x01(\tR\n" +
 	"instanceId\x12\x17\n" +
@@ -2117,7 +2408,29 @@ const file_slipway_deployment_v1_events_proto_rawDesc = "" +
 	"\finstance_ids\x18\x02 \x03(\tR\vinstanceIds\"o\n" +
 	"\x10RestartRequested\x128\n" +
 	"\arelease\x18\x01 \x01(\v2\x1e.slipway.deployment.v1.ReleaseR\arelease\x12!\n" +
-	"\finitiated_by\x18\x02 \x01(\tR\vinitiatedBy\"2\n" +
+	"\finitiated_by\x18\x02 \x01(\tR\vinitiatedBy\"\xa0\x01\n" +
+	"\x11RollbackRequested\x128\n" +
+	"\arelease\x18\x01 \x01(\v2\x1e.slipway.deployment.v1.ReleaseR\arelease\x12.\n" +
+	"\x13from_release_number\x18\x02 \x01(\rR\x11fromReleaseNumber\x12!\n" +
+	"\finitiated_by\x18\x03 \x01(\tR\vinitiatedBy\"\x9a\x01\n" +
+	"\x0eScaleRequested\x12\x1d\n" +
+	"\n" +
+	"release_id\x18\x01 \x01(\tR\treleaseId\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\rR\x05count\x120\n" +
+	"\x14leaving_instance_ids\x18\x03 \x03(\tR\x12leavingInstanceIds\x12!\n" +
+	"\finitiated_by\x18\x04 \x01(\tR\vinitiatedBy\"G\n" +
+	"\x10DeploymentScaled\x12\x1d\n" +
+	"\n" +
+	"release_id\x18\x01 \x01(\tR\treleaseId\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\rR\x05count\"\xc7\x01\n" +
+	"\vScaleFailed\x12\x1d\n" +
+	"\n" +
+	"release_id\x18\x01 \x01(\tR\treleaseId\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\rR\x05count\x12%\n" +
+	"\x0erestored_count\x18\x03 \x01(\rR\rrestoredCount\x12\x12\n" +
+	"\x04code\x18\x04 \x01(\tR\x04code\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x120\n" +
+	"\x14leaving_instance_ids\x18\x06 \x03(\tR\x12leavingInstanceIds\"2\n" +
 	"\rStopRequested\x12!\n" +
 	"\finitiated_by\x18\x01 \x01(\tR\vinitiatedBy\"+\n" +
 	"\x11DeploymentStopped\x12\x16\n" +
@@ -2230,7 +2543,7 @@ func file_slipway_deployment_v1_events_proto_rawDescGZIP() []byte {
 	return file_slipway_deployment_v1_events_proto_rawDescData
 }
 
-var file_slipway_deployment_v1_events_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_slipway_deployment_v1_events_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_slipway_deployment_v1_events_proto_goTypes = []any{
 	(*Tier)(nil),                  // 0: slipway.deployment.v1.Tier
 	(*SealedEnv)(nil),             // 1: slipway.deployment.v1.SealedEnv
@@ -2246,32 +2559,36 @@ var file_slipway_deployment_v1_events_proto_goTypes = []any{
 	(*InstancesRescheduled)(nil),  // 11: slipway.deployment.v1.InstancesRescheduled
 	(*InstancesRetired)(nil),      // 12: slipway.deployment.v1.InstancesRetired
 	(*RestartRequested)(nil),      // 13: slipway.deployment.v1.RestartRequested
-	(*StopRequested)(nil),         // 14: slipway.deployment.v1.StopRequested
-	(*DeploymentStopped)(nil),     // 15: slipway.deployment.v1.DeploymentStopped
-	(*DestroyRequested)(nil),      // 16: slipway.deployment.v1.DestroyRequested
-	(*DeploymentDestroyed)(nil),   // 17: slipway.deployment.v1.DeploymentDestroyed
-	(*ImagePulled)(nil),           // 18: slipway.deployment.v1.ImagePulled
-	(*ImagePullFailed)(nil),       // 19: slipway.deployment.v1.ImagePullFailed
-	(*ContainerStarted)(nil),      // 20: slipway.deployment.v1.ContainerStarted
-	(*ContainerStartFailed)(nil),  // 21: slipway.deployment.v1.ContainerStartFailed
-	(*ContainerExited)(nil),       // 22: slipway.deployment.v1.ContainerExited
-	(*ContainerRemoved)(nil),      // 23: slipway.deployment.v1.ContainerRemoved
-	(*InstanceHealthy)(nil),       // 24: slipway.deployment.v1.InstanceHealthy
-	(*InstanceUnhealthy)(nil),     // 25: slipway.deployment.v1.InstanceUnhealthy
-	(*RouteBound)(nil),            // 26: slipway.deployment.v1.RouteBound
-	(*RouteRemoved)(nil),          // 27: slipway.deployment.v1.RouteRemoved
-	(*durationpb.Duration)(nil),   // 28: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 29: google.protobuf.Timestamp
+	(*RollbackRequested)(nil),     // 14: slipway.deployment.v1.RollbackRequested
+	(*ScaleRequested)(nil),        // 15: slipway.deployment.v1.ScaleRequested
+	(*DeploymentScaled)(nil),      // 16: slipway.deployment.v1.DeploymentScaled
+	(*ScaleFailed)(nil),           // 17: slipway.deployment.v1.ScaleFailed
+	(*StopRequested)(nil),         // 18: slipway.deployment.v1.StopRequested
+	(*DeploymentStopped)(nil),     // 19: slipway.deployment.v1.DeploymentStopped
+	(*DestroyRequested)(nil),      // 20: slipway.deployment.v1.DestroyRequested
+	(*DeploymentDestroyed)(nil),   // 21: slipway.deployment.v1.DeploymentDestroyed
+	(*ImagePulled)(nil),           // 22: slipway.deployment.v1.ImagePulled
+	(*ImagePullFailed)(nil),       // 23: slipway.deployment.v1.ImagePullFailed
+	(*ContainerStarted)(nil),      // 24: slipway.deployment.v1.ContainerStarted
+	(*ContainerStartFailed)(nil),  // 25: slipway.deployment.v1.ContainerStartFailed
+	(*ContainerExited)(nil),       // 26: slipway.deployment.v1.ContainerExited
+	(*ContainerRemoved)(nil),      // 27: slipway.deployment.v1.ContainerRemoved
+	(*InstanceHealthy)(nil),       // 28: slipway.deployment.v1.InstanceHealthy
+	(*InstanceUnhealthy)(nil),     // 29: slipway.deployment.v1.InstanceUnhealthy
+	(*RouteBound)(nil),            // 30: slipway.deployment.v1.RouteBound
+	(*RouteRemoved)(nil),          // 31: slipway.deployment.v1.RouteRemoved
+	(*durationpb.Duration)(nil),   // 32: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 33: google.protobuf.Timestamp
 }
 var file_slipway_deployment_v1_events_proto_depIdxs = []int32{
-	28, // 0: slipway.deployment.v1.HealthCheck.interval:type_name -> google.protobuf.Duration
-	28, // 1: slipway.deployment.v1.HealthCheck.timeout:type_name -> google.protobuf.Duration
-	28, // 2: slipway.deployment.v1.Deadlines.placement:type_name -> google.protobuf.Duration
-	28, // 3: slipway.deployment.v1.Deadlines.start:type_name -> google.protobuf.Duration
-	28, // 4: slipway.deployment.v1.Deadlines.healthy:type_name -> google.protobuf.Duration
-	28, // 5: slipway.deployment.v1.Deadlines.stop:type_name -> google.protobuf.Duration
-	28, // 6: slipway.deployment.v1.Deadlines.drain:type_name -> google.protobuf.Duration
-	28, // 7: slipway.deployment.v1.Deadlines.grace:type_name -> google.protobuf.Duration
+	32, // 0: slipway.deployment.v1.HealthCheck.interval:type_name -> google.protobuf.Duration
+	32, // 1: slipway.deployment.v1.HealthCheck.timeout:type_name -> google.protobuf.Duration
+	32, // 2: slipway.deployment.v1.Deadlines.placement:type_name -> google.protobuf.Duration
+	32, // 3: slipway.deployment.v1.Deadlines.start:type_name -> google.protobuf.Duration
+	32, // 4: slipway.deployment.v1.Deadlines.healthy:type_name -> google.protobuf.Duration
+	32, // 5: slipway.deployment.v1.Deadlines.stop:type_name -> google.protobuf.Duration
+	32, // 6: slipway.deployment.v1.Deadlines.drain:type_name -> google.protobuf.Duration
+	32, // 7: slipway.deployment.v1.Deadlines.grace:type_name -> google.protobuf.Duration
 	1,  // 8: slipway.deployment.v1.Release.env:type_name -> slipway.deployment.v1.SealedEnv
 	2,  // 9: slipway.deployment.v1.Release.health_check:type_name -> slipway.deployment.v1.HealthCheck
 	3,  // 10: slipway.deployment.v1.Release.deadlines:type_name -> slipway.deployment.v1.Deadlines
@@ -2280,17 +2597,18 @@ var file_slipway_deployment_v1_events_proto_depIdxs = []int32{
 	5,  // 13: slipway.deployment.v1.DeploymentScheduled.placements:type_name -> slipway.deployment.v1.Placement
 	5,  // 14: slipway.deployment.v1.InstancesRescheduled.placements:type_name -> slipway.deployment.v1.Placement
 	4,  // 15: slipway.deployment.v1.RestartRequested.release:type_name -> slipway.deployment.v1.Release
-	28, // 16: slipway.deployment.v1.ImagePulled.took:type_name -> google.protobuf.Duration
-	29, // 17: slipway.deployment.v1.ContainerStarted.started_at:type_name -> google.protobuf.Timestamp
-	29, // 18: slipway.deployment.v1.ContainerExited.exited_at:type_name -> google.protobuf.Timestamp
-	29, // 19: slipway.deployment.v1.ContainerExited.restart_at:type_name -> google.protobuf.Timestamp
-	29, // 20: slipway.deployment.v1.InstanceHealthy.checked_at:type_name -> google.protobuf.Timestamp
-	29, // 21: slipway.deployment.v1.InstanceUnhealthy.checked_at:type_name -> google.protobuf.Timestamp
-	22, // [22:22] is the sub-list for method output_type
-	22, // [22:22] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	4,  // 16: slipway.deployment.v1.RollbackRequested.release:type_name -> slipway.deployment.v1.Release
+	32, // 17: slipway.deployment.v1.ImagePulled.took:type_name -> google.protobuf.Duration
+	33, // 18: slipway.deployment.v1.ContainerStarted.started_at:type_name -> google.protobuf.Timestamp
+	33, // 19: slipway.deployment.v1.ContainerExited.exited_at:type_name -> google.protobuf.Timestamp
+	33, // 20: slipway.deployment.v1.ContainerExited.restart_at:type_name -> google.protobuf.Timestamp
+	33, // 21: slipway.deployment.v1.InstanceHealthy.checked_at:type_name -> google.protobuf.Timestamp
+	33, // 22: slipway.deployment.v1.InstanceUnhealthy.checked_at:type_name -> google.protobuf.Timestamp
+	23, // [23:23] is the sub-list for method output_type
+	23, // [23:23] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_slipway_deployment_v1_events_proto_init() }
@@ -2305,7 +2623,7 @@ func file_slipway_deployment_v1_events_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_slipway_deployment_v1_events_proto_rawDesc), len(file_slipway_deployment_v1_events_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -55,7 +55,13 @@ type Deployment struct {
 	LastHealthCheck    *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=last_health_check,json=lastHealthCheck,proto3" json:"last_health_check,omitempty"`
 	Host               string                 `protobuf:"bytes,21,opt,name=host,proto3" json:"host,omitempty"`
 	// sequence is that of the last event folded in.
-	Sequence      uint64 `protobuf:"varint,22,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	Sequence uint64 `protobuf:"varint,22,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// instances is how many are wanted, instances_healthy how many of them answer.
+	Instances        uint32 `protobuf:"varint,23,opt,name=instances,proto3" json:"instances,omitempty"`
+	InstancesHealthy uint32 `protobuf:"varint,24,opt,name=instances_healthy,json=instancesHealthy,proto3" json:"instances_healthy,omitempty"`
+	// release_number is that of the release rolling out, else of the live one, else of
+	// the newest.
+	ReleaseNumber uint32 `protobuf:"varint,25,opt,name=release_number,json=releaseNumber,proto3" json:"release_number,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -244,11 +250,146 @@ func (x *Deployment) GetSequence() uint64 {
 	return 0
 }
 
+func (x *Deployment) GetInstances() uint32 {
+	if x != nil {
+		return x.Instances
+	}
+	return 0
+}
+
+func (x *Deployment) GetInstancesHealthy() uint32 {
+	if x != nil {
+		return x.InstancesHealthy
+	}
+	return 0
+}
+
+func (x *Deployment) GetReleaseNumber() uint32 {
+	if x != nil {
+		return x.ReleaseNumber
+	}
+	return 0
+}
+
+// Release is one entry of the release history.
+type Release struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Id     string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Number uint32                 `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
+	Image  string                 `protobuf:"bytes,3,opt,name=image,proto3" json:"image,omitempty"`
+	// digest is the image's as it was pulled, sha256:…; empty for unknown.
+	Digest string `protobuf:"bytes,4,opt,name=digest,proto3" json:"digest,omitempty"`
+	// config_number counts the environments that the deployment has had.
+	ConfigNumber uint32 `protobuf:"varint,5,opt,name=config_number,json=configNumber,proto3" json:"config_number,omitempty"`
+	// status is pending, deploying, active, superseded, stopped, failed or canceled.
+	Status    string                 `protobuf:"bytes,6,opt,name=status,proto3" json:"status,omitempty"`
+	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	// created_by is the OAuth app, operator or key that asked.
+	CreatedBy string `protobuf:"bytes,8,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
+	// rolled_back_to is the number of the release that this one copies; 0 for none.
+	RolledBackTo  uint32 `protobuf:"varint,9,opt,name=rolled_back_to,json=rolledBackTo,proto3" json:"rolled_back_to,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Release) Reset() {
+	*x = Release{}
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Release) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Release) ProtoMessage() {}
+
+func (x *Release) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Release.ProtoReflect.Descriptor instead.
+func (*Release) Descriptor() ([]byte, []int) {
+	return file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Release) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Release) GetNumber() uint32 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Release) GetImage() string {
+	if x != nil {
+		return x.Image
+	}
+	return ""
+}
+
+func (x *Release) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *Release) GetConfigNumber() uint32 {
+	if x != nil {
+		return x.ConfigNumber
+	}
+	return 0
+}
+
+func (x *Release) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
+func (x *Release) GetCreatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return nil
+}
+
+func (x *Release) GetCreatedBy() string {
+	if x != nil {
+		return x.CreatedBy
+	}
+	return ""
+}
+
+func (x *Release) GetRolledBackTo() uint32 {
+	if x != nil {
+		return x.RolledBackTo
+	}
+	return 0
+}
+
 // LogEntry is one action of the audit log.
 type LogEntry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// action is create, deploy, stop, restart, destroy, suspend or reactivate.
+	// action is create, deploy, stop, restart, scale, rollback, destroy, suspend or reactivate.
 	Action string `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"`
 	// status is started, completed or failed.
 	Status string `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`
@@ -262,7 +403,7 @@ type LogEntry struct {
 
 func (x *LogEntry) Reset() {
 	*x = LogEntry{}
-	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[1]
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -274,7 +415,7 @@ func (x *LogEntry) String() string {
 func (*LogEntry) ProtoMessage() {}
 
 func (x *LogEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[1]
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -287,7 +428,7 @@ func (x *LogEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogEntry.ProtoReflect.Descriptor instead.
 func (*LogEntry) Descriptor() ([]byte, []int) {
-	return file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{1}
+	return file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *LogEntry) GetId() string {
@@ -348,7 +489,7 @@ type CreateDeploymentRequest struct {
 
 func (x *CreateDeploymentRequest) Reset() {
 	*x = CreateDeploymentRequest{}
-	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[2]
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -360,7 +501,7 @@ func (x *CreateDeploymentRequest) String() string {
 func (*CreateDeploymentRequest) ProtoMessage() {}
 
 func (x *CreateDeploymentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[2]
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -373,7 +514,7 @@ func (x *CreateDeploymentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateDeploymentRequest.ProtoReflect.Descriptor instead.
 func (*CreateDeploymentRequest) Descriptor() ([]byte, []int) {
-	return file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{2}
+	return file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *CreateDeploymentRequest) GetPrincipal() *v1.Principal {
@@ -434,7 +575,7 @@ type CreateDeploymentResponse struct {
 
 func (x *CreateDeploymentResponse) Reset() {
 	*x = CreateDeploymentResponse{}
-	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[3]
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -446,7 +587,7 @@ func (x *CreateDeploymentResponse) String() string {
 func (*CreateDeploymentResponse) ProtoMessage() {}
 
 func (x *CreateDeploymentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[3]
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -459,7 +600,7 @@ func (x *CreateDeploymentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateDeploymentResponse.ProtoReflect.Descriptor instead.
 func (*CreateDeploymentResponse) Descriptor() ([]byte, []int) {
-	return file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{3}
+	return file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *CreateDeploymentResponse) GetDeployment() *Deployment {
@@ -479,7 +620,7 @@ type RestartDeploymentRequest struct {
 
 func (x *RestartDeploymentRequest) Reset() {
 	*x = RestartDeploymentRequest{}
-	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[4]
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -491,7 +632,7 @@ func (x *RestartDeploymentRequest) String() string {
 func (*RestartDeploymentRequest) ProtoMessage() {}
 
 func (x *RestartDeploymentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[4]
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -504,7 +645,7 @@ func (x *RestartDeploymentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartDeploymentRequest.ProtoReflect.Descriptor instead.
 func (*RestartDeploymentRequest) Descriptor() ([]byte, []int) {
-	return file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{4}
+	return file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *RestartDeploymentRequest) GetPrincipal() *v1.Principal {
@@ -530,7 +671,7 @@ type RestartDeploymentResponse struct {
 
 func (x *RestartDeploymentResponse) Reset() {
 	*x = RestartDeploymentResponse{}
-	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[5]
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -542,7 +683,7 @@ func (x *RestartDeploymentResponse) String() string {
 func (*RestartDeploymentResponse) ProtoMessage() {}
 
 func (x *RestartDeploymentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[5]
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -555,7 +696,7 @@ func (x *RestartDeploymentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartDeploymentResponse.ProtoReflect.Descriptor instead.
 func (*RestartDeploymentResponse) Descriptor() ([]byte, []int) {
-	return file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{5}
+	return file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *RestartDeploymentResponse) GetDeployment() *Deployment {
@@ -575,7 +716,7 @@ type StopDeploymentRequest struct {
 
 func (x *StopDeploymentRequest) Reset() {
 	*x = StopDeploymentRequest{}
-	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[6]
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -587,7 +728,7 @@ func (x *StopDeploymentRequest) String() string {
 func (*StopDeploymentRequest) ProtoMessage() {}
 
 func (x *StopDeploymentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[6]
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -600,7 +741,7 @@ func (x *StopDeploymentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopDeploymentRequest.ProtoReflect.Descriptor instead.
 func (*StopDeploymentRequest) Descriptor() ([]byte, []int) {
-	return file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{6}
+	return file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *StopDeploymentRequest) GetPrincipal() *v1.Principal {
@@ -626,7 +767,7 @@ type StopDeploymentResponse struct {
 
 func (x *StopDeploymentResponse) Reset() {
 	*x = StopDeploymentResponse{}
-	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[7]
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -638,7 +779,7 @@ func (x *StopDeploymentResponse) String() string {
 func (*StopDeploymentResponse) ProtoMessage() {}
 
 func (x *StopDeploymentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[7]
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -651,7 +792,7 @@ func (x *StopDeploymentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopDeploymentResponse.ProtoReflect.Descriptor instead.
 func (*StopDeploymentResponse) Descriptor() ([]byte, []int) {
-	return file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{7}
+	return file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *StopDeploymentResponse) GetDeployment() *Deployment {
@@ -671,7 +812,7 @@ type DestroyDeploymentRequest struct {
 
 func (x *DestroyDeploymentRequest) Reset() {
 	*x = DestroyDeploymentRequest{}
-	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[8]
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -683,7 +824,7 @@ func (x *DestroyDeploymentRequest) String() string {
 func (*DestroyDeploymentRequest) ProtoMessage() {}
 
 func (x *DestroyDeploymentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[8]
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -696,7 +837,7 @@ func (x *DestroyDeploymentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DestroyDeploymentRequest.ProtoReflect.Descriptor instead.
 func (*DestroyDeploymentRequest) Descriptor() ([]byte, []int) {
-	return file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{8}
+	return file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DestroyDeploymentRequest) GetPrincipal() *v1.Principal {
@@ -722,7 +863,7 @@ type DestroyDeploymentResponse struct {
 
 func (x *DestroyDeploymentResponse) Reset() {
 	*x = DestroyDeploymentResponse{}
-	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[9]
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -734,7 +875,7 @@ func (x *DestroyDeploymentResponse) String() string {
 func (*DestroyDeploymentResponse) ProtoMessage() {}
 
 func (x *DestroyDeploymentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[9]
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -747,7 +888,7 @@ func (x *DestroyDeploymentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DestroyDeploymentResponse.ProtoReflect.Descriptor instead.
 func (*DestroyDeploymentResponse) Descriptor() ([]byte, []int) {
-	return file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{9}
+	return file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DestroyDeploymentResponse) GetDeployment() *Deployment {
@@ -767,7 +908,7 @@ type GetDeploymentRequest struct {
 
 func (x *GetDeploymentRequest) Reset() {
 	*x = GetDeploymentRequest{}
-	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[10]
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -779,7 +920,7 @@ func (x *GetDeploymentRequest) String() string {
 func (*GetDeploymentRequest) ProtoMessage() {}
 
 func (x *GetDeploymentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[10]
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -792,7 +933,7 @@ func (x *GetDeploymentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDeploymentRequest.ProtoReflect.Descriptor instead.
 func (*GetDeploymentRequest) Descriptor() ([]byte, []int) {
-	return file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{10}
+	return file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetDeploymentRequest) GetPrincipal() *v1.Principal {
@@ -818,7 +959,7 @@ type GetDeploymentResponse struct {
 
 func (x *GetDeploymentResponse) Reset() {
 	*x = GetDeploymentResponse{}
-	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[11]
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -830,7 +971,7 @@ func (x *GetDeploymentResponse) String() string {
 func (*GetDeploymentResponse) ProtoMessage() {}
 
 func (x *GetDeploymentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[11]
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -843,7 +984,7 @@ func (x *GetDeploymentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDeploymentResponse.ProtoReflect.Descriptor instead.
 func (*GetDeploymentResponse) Descriptor() ([]byte, []int) {
-	return file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{11}
+	return file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetDeploymentResponse) GetDeployment() *Deployment {
@@ -862,7 +1003,7 @@ type ListDeploymentsRequest struct {
 
 func (x *ListDeploymentsRequest) Reset() {
 	*x = ListDeploymentsRequest{}
-	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[12]
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -874,7 +1015,7 @@ func (x *ListDeploymentsRequest) String() string {
 func (*ListDeploymentsRequest) ProtoMessage() {}
 
 func (x *ListDeploymentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[12]
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -887,7 +1028,7 @@ func (x *ListDeploymentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeploymentsRequest.ProtoReflect.Descriptor instead.
 func (*ListDeploymentsRequest) Descriptor() ([]byte, []int) {
-	return file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{12}
+	return file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListDeploymentsRequest) GetPrincipal() *v1.Principal {
@@ -906,7 +1047,7 @@ type ListDeploymentsResponse struct {
 
 func (x *ListDeploymentsResponse) Reset() {
 	*x = ListDeploymentsResponse{}
-	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[13]
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -918,7 +1059,7 @@ func (x *ListDeploymentsResponse) String() string {
 func (*ListDeploymentsResponse) ProtoMessage() {}
 
 func (x *ListDeploymentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[13]
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -931,7 +1072,7 @@ func (x *ListDeploymentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeploymentsResponse.ProtoReflect.Descriptor instead.
 func (*ListDeploymentsResponse) Descriptor() ([]byte, []int) {
-	return file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{13}
+	return file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListDeploymentsResponse) GetDeployments() []*Deployment {
@@ -951,7 +1092,7 @@ type ListLogsRequest struct {
 
 func (x *ListLogsRequest) Reset() {
 	*x = ListLogsRequest{}
-	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[14]
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -963,7 +1104,7 @@ func (x *ListLogsRequest) String() string {
 func (*ListLogsRequest) ProtoMessage() {}
 
 func (x *ListLogsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[14]
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -976,7 +1117,7 @@ func (x *ListLogsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLogsRequest.ProtoReflect.Descriptor instead.
 func (*ListLogsRequest) Descriptor() ([]byte, []int) {
-	return file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{14}
+	return file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListLogsRequest) GetPrincipal() *v1.Principal {
@@ -1002,7 +1143,7 @@ type ListLogsResponse struct {
 
 func (x *ListLogsResponse) Reset() {
 	*x = ListLogsResponse{}
-	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[15]
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1014,7 +1155,7 @@ func (x *ListLogsResponse) String() string {
 func (*ListLogsResponse) ProtoMessage() {}
 
 func (x *ListLogsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[15]
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1027,7 +1168,7 @@ func (x *ListLogsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListLogsResponse.ProtoReflect.Descriptor instead.
 func (*ListLogsResponse) Descriptor() ([]byte, []int) {
-	return file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{15}
+	return file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListLogsResponse) GetLogs() []*LogEntry {
@@ -1037,11 +1178,423 @@ func (x *ListLogsResponse) GetLogs() []*LogEntry {
 	return nil
 }
 
+type ScaleDeploymentRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Principal *v1.Principal          `protobuf:"bytes,1,opt,name=principal,proto3" json:"principal,omitempty"`
+	Id        string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	// count is at least 1.
+	Count         int64 `protobuf:"varint,3,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScaleDeploymentRequest) Reset() {
+	*x = ScaleDeploymentRequest{}
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScaleDeploymentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScaleDeploymentRequest) ProtoMessage() {}
+
+func (x *ScaleDeploymentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScaleDeploymentRequest.ProtoReflect.Descriptor instead.
+func (*ScaleDeploymentRequest) Descriptor() ([]byte, []int) {
+	return file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ScaleDeploymentRequest) GetPrincipal() *v1.Principal {
+	if x != nil {
+		return x.Principal
+	}
+	return nil
+}
+
+func (x *ScaleDeploymentRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ScaleDeploymentRequest) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+type ScaleDeploymentResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Deployment    *Deployment            `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScaleDeploymentResponse) Reset() {
+	*x = ScaleDeploymentResponse{}
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScaleDeploymentResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScaleDeploymentResponse) ProtoMessage() {}
+
+func (x *ScaleDeploymentResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScaleDeploymentResponse.ProtoReflect.Descriptor instead.
+func (*ScaleDeploymentResponse) Descriptor() ([]byte, []int) {
+	return file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ScaleDeploymentResponse) GetDeployment() *Deployment {
+	if x != nil {
+		return x.Deployment
+	}
+	return nil
+}
+
+type RollbackDeploymentRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Principal *v1.Principal          `protobuf:"bytes,1,opt,name=principal,proto3" json:"principal,omitempty"`
+	Id        string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	// release_number is absent for the last release that ran before the live one.
+	ReleaseNumber *int64 `protobuf:"varint,3,opt,name=release_number,json=releaseNumber,proto3,oneof" json:"release_number,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RollbackDeploymentRequest) Reset() {
+	*x = RollbackDeploymentRequest{}
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RollbackDeploymentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RollbackDeploymentRequest) ProtoMessage() {}
+
+func (x *RollbackDeploymentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RollbackDeploymentRequest.ProtoReflect.Descriptor instead.
+func (*RollbackDeploymentRequest) Descriptor() ([]byte, []int) {
+	return file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *RollbackDeploymentRequest) GetPrincipal() *v1.Principal {
+	if x != nil {
+		return x.Principal
+	}
+	return nil
+}
+
+func (x *RollbackDeploymentRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *RollbackDeploymentRequest) GetReleaseNumber() int64 {
+	if x != nil && x.ReleaseNumber != nil {
+		return *x.ReleaseNumber
+	}
+	return 0
+}
+
+type RollbackDeploymentResponse struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Deployment *Deployment            `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	// rolled_back_to is the number of the release that is rolled out anew.
+	RolledBackTo  uint32 `protobuf:"varint,2,opt,name=rolled_back_to,json=rolledBackTo,proto3" json:"rolled_back_to,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RollbackDeploymentResponse) Reset() {
+	*x = RollbackDeploymentResponse{}
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RollbackDeploymentResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RollbackDeploymentResponse) ProtoMessage() {}
+
+func (x *RollbackDeploymentResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RollbackDeploymentResponse.ProtoReflect.Descriptor instead.
+func (*RollbackDeploymentResponse) Descriptor() ([]byte, []int) {
+	return file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *RollbackDeploymentResponse) GetDeployment() *Deployment {
+	if x != nil {
+		return x.Deployment
+	}
+	return nil
+}
+
+func (x *RollbackDeploymentResponse) GetRolledBackTo() uint32 {
+	if x != nil {
+		return x.RolledBackTo
+	}
+	return 0
+}
+
+type ListReleasesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Principal     *v1.Principal          `protobuf:"bytes,1,opt,name=principal,proto3" json:"principal,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListReleasesRequest) Reset() {
+	*x = ListReleasesRequest{}
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListReleasesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListReleasesRequest) ProtoMessage() {}
+
+func (x *ListReleasesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListReleasesRequest.ProtoReflect.Descriptor instead.
+func (*ListReleasesRequest) Descriptor() ([]byte, []int) {
+	return file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ListReleasesRequest) GetPrincipal() *v1.Principal {
+	if x != nil {
+		return x.Principal
+	}
+	return nil
+}
+
+func (x *ListReleasesRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type ListReleasesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Releases      []*Release             `protobuf:"bytes,1,rep,name=releases,proto3" json:"releases,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListReleasesResponse) Reset() {
+	*x = ListReleasesResponse{}
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListReleasesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListReleasesResponse) ProtoMessage() {}
+
+func (x *ListReleasesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListReleasesResponse.ProtoReflect.Descriptor instead.
+func (*ListReleasesResponse) Descriptor() ([]byte, []int) {
+	return file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ListReleasesResponse) GetReleases() []*Release {
+	if x != nil {
+		return x.Releases
+	}
+	return nil
+}
+
+type ResolveAppRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Principal *v1.Principal          `protobuf:"bytes,1,opt,name=principal,proto3" json:"principal,omitempty"`
+	// app is an id or a subdomain.
+	App           string `protobuf:"bytes,2,opt,name=app,proto3" json:"app,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResolveAppRequest) Reset() {
+	*x = ResolveAppRequest{}
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResolveAppRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResolveAppRequest) ProtoMessage() {}
+
+func (x *ResolveAppRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResolveAppRequest.ProtoReflect.Descriptor instead.
+func (*ResolveAppRequest) Descriptor() ([]byte, []int) {
+	return file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ResolveAppRequest) GetPrincipal() *v1.Principal {
+	if x != nil {
+		return x.Principal
+	}
+	return nil
+}
+
+func (x *ResolveAppRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+type ResolveAppResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Deployment    *Deployment            `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResolveAppResponse) Reset() {
+	*x = ResolveAppResponse{}
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResolveAppResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResolveAppResponse) ProtoMessage() {}
+
+func (x *ResolveAppResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResolveAppResponse.ProtoReflect.Descriptor instead.
+func (*ResolveAppResponse) Descriptor() ([]byte, []int) {
+	return file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ResolveAppResponse) GetDeployment() *Deployment {
+	if x != nil {
+		return x.Deployment
+	}
+	return nil
+}
+
 var File_slipway_scheduler_v1_scheduler_proto protoreflect.FileDescriptor
 
 const file_slipway_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\n" +
-	"$slipway/scheduler/v1/scheduler.proto\x12\x14slipway.scheduler.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"slipway/identity/v1/identity.proto\"\xc0\x06\n" +
+	"$slipway/scheduler/v1/scheduler.proto\x12\x14slipway.scheduler.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"slipway/identity/v1/identity.proto\"\xb2\a\n" +
 	"\n" +
 	"Deployment\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x15\n" +
@@ -1070,7 +1623,22 @@ const file_slipway_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"stopped_at\x18\x13 \x01(\v2\x1a.google.protobuf.TimestampR\tstoppedAt\x12F\n" +
 	"\x11last_health_check\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampR\x0flastHealthCheck\x12\x12\n" +
 	"\x04host\x18\x15 \x01(\tR\x04host\x12\x1a\n" +
-	"\bsequence\x18\x16 \x01(\x04R\bsequence\"\xdd\x01\n" +
+	"\bsequence\x18\x16 \x01(\x04R\bsequence\x12\x1c\n" +
+	"\tinstances\x18\x17 \x01(\rR\tinstances\x12+\n" +
+	"\x11instances_healthy\x18\x18 \x01(\rR\x10instancesHealthy\x12%\n" +
+	"\x0erelease_number\x18\x19 \x01(\rR\rreleaseNumber\"\x9c\x02\n" +
+	"\aRelease\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
+	"\x06number\x18\x02 \x01(\rR\x06number\x12\x14\n" +
+	"\x05image\x18\x03 \x01(\tR\x05image\x12\x16\n" +
+	"\x06digest\x18\x04 \x01(\tR\x06digest\x12#\n" +
+	"\rconfig_number\x18\x05 \x01(\rR\fconfigNumber\x12\x16\n" +
+	"\x06status\x18\x06 \x01(\tR\x06status\x129\n" +
+	"\n" +
+	"created_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x1d\n" +
+	"\n" +
+	"created_by\x18\b \x01(\tR\tcreatedBy\x12$\n" +
+	"\x0erolled_back_to\x18\t \x01(\rR\frolledBackTo\"\xdd\x01\n" +
 	"\bLogEntry\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06action\x18\x02 \x01(\tR\x06action\x12\x16\n" +
@@ -1131,15 +1699,50 @@ const file_slipway_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\tprincipal\x18\x01 \x01(\v2\x1e.slipway.identity.v1.PrincipalR\tprincipal\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\"F\n" +
 	"\x10ListLogsResponse\x122\n" +
-	"\x04logs\x18\x01 \x03(\v2\x1e.slipway.scheduler.v1.LogEntryR\x04logs2\x93\x06\n" +
+	"\x04logs\x18\x01 \x03(\v2\x1e.slipway.scheduler.v1.LogEntryR\x04logs\"|\n" +
+	"\x16ScaleDeploymentRequest\x12<\n" +
+	"\tprincipal\x18\x01 \x01(\v2\x1e.slipway.identity.v1.PrincipalR\tprincipal\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x14\n" +
+	"\x05count\x18\x03 \x01(\x03R\x05count\"[\n" +
+	"\x17ScaleDeploymentResponse\x12@\n" +
+	"\n" +
+	"deployment\x18\x01 \x01(\v2 .slipway.scheduler.v1.DeploymentR\n" +
+	"deployment\"\xa8\x01\n" +
+	"\x19RollbackDeploymentRequest\x12<\n" +
+	"\tprincipal\x18\x01 \x01(\v2\x1e.slipway.identity.v1.PrincipalR\tprincipal\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12*\n" +
+	"\x0erelease_number\x18\x03 \x01(\x03H\x00R\rreleaseNumber\x88\x01\x01B\x11\n" +
+	"\x0f_release_number\"\x84\x01\n" +
+	"\x1aRollbackDeploymentResponse\x12@\n" +
+	"\n" +
+	"deployment\x18\x01 \x01(\v2 .slipway.scheduler.v1.DeploymentR\n" +
+	"deployment\x12$\n" +
+	"\x0erolled_back_to\x18\x02 \x01(\rR\frolledBackTo\"c\n" +
+	"\x13ListReleasesRequest\x12<\n" +
+	"\tprincipal\x18\x01 \x01(\v2\x1e.slipway.identity.v1.PrincipalR\tprincipal\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\"Q\n" +
+	"\x14ListReleasesResponse\x129\n" +
+	"\breleases\x18\x01 \x03(\v2\x1d.slipway.scheduler.v1.ReleaseR\breleases\"c\n" +
+	"\x11ResolveAppRequest\x12<\n" +
+	"\tprincipal\x18\x01 \x01(\v2\x1e.slipway.identity.v1.PrincipalR\tprincipal\x12\x10\n" +
+	"\x03app\x18\x02 \x01(\tR\x03app\"V\n" +
+	"\x12ResolveAppResponse\x12@\n" +
+	"\n" +
+	"deployment\x18\x01 \x01(\v2 .slipway.scheduler.v1.DeploymentR\n" +
+	"deployment2\xc4\t\n" +
 	"\x10SchedulerService\x12q\n" +
 	"\x10CreateDeployment\x12-.slipway.scheduler.v1.CreateDeploymentRequest\x1a..slipway.scheduler.v1.CreateDeploymentResponse\x12t\n" +
 	"\x11RestartDeployment\x12..slipway.scheduler.v1.RestartDeploymentRequest\x1a/.slipway.scheduler.v1.RestartDeploymentResponse\x12k\n" +
 	"\x0eStopDeployment\x12+.slipway.scheduler.v1.StopDeploymentRequest\x1a,.slipway.scheduler.v1.StopDeploymentResponse\x12t\n" +
-	"\x11DestroyDeployment\x12..slipway.scheduler.v1.DestroyDeploymentRequest\x1a/.slipway.scheduler.v1.DestroyDeploymentResponse\x12h\n" +
+	"\x11DestroyDeployment\x12..slipway.scheduler.v1.DestroyDeploymentRequest\x1a/.slipway.scheduler.v1.DestroyDeploymentResponse\x12n\n" +
+	"\x0fScaleDeployment\x12,.slipway.scheduler.v1.ScaleDeploymentRequest\x1a-.slipway.scheduler.v1.ScaleDeploymentResponse\x12w\n" +
+	"\x12RollbackDeployment\x12/.slipway.scheduler.v1.RollbackDeploymentRequest\x1a0.slipway.scheduler.v1.RollbackDeploymentResponse\x12h\n" +
 	"\rGetDeployment\x12*.slipway.scheduler.v1.GetDeploymentRequest\x1a+.slipway.scheduler.v1.GetDeploymentResponse\x12n\n" +
 	"\x0fListDeployments\x12,.slipway.scheduler.v1.ListDeploymentsRequest\x1a-.slipway.scheduler.v1.ListDeploymentsResponse\x12Y\n" +
-	"\bListLogs\x12%.slipway.scheduler.v1.ListLogsRequest\x1a&.slipway.scheduler.v1.ListLogsResponseBFZDgithub.com/slipway-paas/slipway/gen/slipway/scheduler/v1;schedulerv1b\x06proto3"
+	"\bListLogs\x12%.slipway.scheduler.v1.ListLogsRequest\x1a&.slipway.scheduler.v1.ListLogsResponse\x12e\n" +
+	"\fListReleases\x12).slipway.scheduler.v1.ListReleasesRequest\x1a*.slipway.scheduler.v1.ListReleasesResponse\x12_\n" +
+	"\n" +
+	"ResolveApp\x12'.slipway.scheduler.v1.ResolveAppRequest\x1a(.slipway.scheduler.v1.ResolveAppResponseBFZDgithub.com/slipway-paas/slipway/gen/slipway/scheduler/v1;schedulerv1b\x06proto3"
 
 var (
 	file_slipway_scheduler_v1_scheduler_proto_rawDescOnce sync.Once
@@ -1153,70 +1756,96 @@ func file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP() []byte {
 	return file_slipway_scheduler_v1_scheduler_proto_rawDescData
 }
 
-var file_slipway_scheduler_v1_scheduler_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_slipway_scheduler_v1_scheduler_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_slipway_scheduler_v1_scheduler_proto_goTypes = []any{
-	(*Deployment)(nil),                // 0: slipway.scheduler.v1.Deployment
-	(*LogEntry)(nil),                  // 1: slipway.scheduler.v1.LogEntry
-	(*CreateDeploymentRequest)(nil),   // 2: slipway.scheduler.v1.CreateDeploymentRequest
-	(*CreateDeploymentResponse)(nil),  // 3: slipway.scheduler.v1.CreateDeploymentResponse
-	(*RestartDeploymentRequest)(nil),  // 4: slipway.scheduler.v1.RestartDeploymentRequest
-	(*RestartDeploymentResponse)(nil), // 5: slipway.scheduler.v1.RestartDeploymentResponse
-	(*StopDeploymentRequest)(nil),     // 6: slipway.scheduler.v1.StopDeploymentRequest
-	(*StopDeploymentResponse)(nil),    // 7: slipway.scheduler.v1.StopDeploymentResponse
-	(*DestroyDeploymentRequest)(nil),  // 8: slipway.scheduler.v1.DestroyDeploymentRequest
-	(*DestroyDeploymentResponse)(nil), // 9: slipway.scheduler.v1.DestroyDeploymentResponse
-	(*GetDeploymentRequest)(nil),      // 10: slipway.scheduler.v1.GetDeploymentRequest
-	(*GetDeploymentResponse)(nil),     // 11: slipway.scheduler.v1.GetDeploymentResponse
-	(*ListDeploymentsRequest)(nil),    // 12: slipway.scheduler.v1.ListDeploymentsRequest
-	(*ListDeploymentsResponse)(nil),   // 13: slipway.scheduler.v1.ListDeploymentsResponse
-	(*ListLogsRequest)(nil),           // 14: slipway.scheduler.v1.ListLogsRequest
-	(*ListLogsResponse)(nil),          // 15: slipway.scheduler.v1.ListLogsResponse
-	nil,                               // 16: slipway.scheduler.v1.CreateDeploymentRequest.EnvVarsEntry
-	(*timestamppb.Timestamp)(nil),     // 17: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),           // 18: google.protobuf.Struct
-	(*v1.Principal)(nil),              // 19: slipway.identity.v1.Principal
+	(*Deployment)(nil),                 // 0: slipway.scheduler.v1.Deployment
+	(*Release)(nil),                    // 1: slipway.scheduler.v1.Release
+	(*LogEntry)(nil),                   // 2: slipway.scheduler.v1.LogEntry
+	(*CreateDeploymentRequest)(nil),    // 3: slipway.scheduler.v1.CreateDeploymentRequest
+	(*CreateDeploymentResponse)(nil),   // 4: slipway.scheduler.v1.CreateDeploymentResponse
+	(*RestartDeploymentRequest)(nil),   // 5: slipway.scheduler.v1.RestartDeploymentRequest
+	(*RestartDeploymentResponse)(nil),  // 6: slipway.scheduler.v1.RestartDeploymentResponse
+	(*StopDeploymentRequest)(nil),      // 7: slipway.scheduler.v1.StopDeploymentRequest
+	(*StopDeploymentResponse)(nil),     // 8: slipway.scheduler.v1.StopDeploymentResponse
+	(*DestroyDeploymentRequest)(nil),   // 9: slipway.scheduler.v1.DestroyDeploymentRequest
+	(*DestroyDeploymentResponse)(nil),  // 10: slipway.scheduler.v1.DestroyDeploymentResponse
+	(*GetDeploymentRequest)(nil),       // 11: slipway.scheduler.v1.GetDeploymentRequest
+	(*GetDeploymentResponse)(nil),      // 12: slipway.scheduler.v1.GetDeploymentResponse
+	(*ListDeploymentsRequest)(nil),     // 13: slipway.scheduler.v1.ListDeploymentsRequest
+	(*ListDeploymentsResponse)(nil),    // 14: slipway.scheduler.v1.ListDeploymentsResponse
+	(*ListLogsRequest)(nil),            // 15: slipway.scheduler.v1.ListLogsRequest
+	(*ListLogsResponse)(nil),           // 16: slipway.scheduler.v1.ListLogsResponse
+	(*ScaleDeploymentRequest)(nil),     // 17: slipway.scheduler.v1.ScaleDeploymentRequest
+	(*ScaleDeploymentResponse)(nil),    // 18: slipway.scheduler.v1.ScaleDeploymentResponse
+	(*RollbackDeploymentRequest)(nil),  // 19: slipway.scheduler.v1.RollbackDeploymentRequest
+	(*RollbackDeploymentResponse)(nil), // 20: slipway.scheduler.v1.RollbackDeploymentResponse
+	(*ListReleasesRequest)(nil),        // 21: slipway.scheduler.v1.ListReleasesRequest
+	(*ListReleasesResponse)(nil),       // 22: slipway.scheduler.v1.ListReleasesResponse
+	(*ResolveAppRequest)(nil),          // 23: slipway.scheduler.v1.ResolveAppRequest
+	(*ResolveAppResponse)(nil),         // 24: slipway.scheduler.v1.ResolveAppResponse
+	nil,                                // 25: slipway.scheduler.v1.CreateDeploymentRequest.EnvVarsEntry
+	(*timestamppb.Timestamp)(nil),      // 26: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),            // 27: google.protobuf.Struct
+	(*v1.Principal)(nil),               // 28: slipway.identity.v1.Principal
 }
 var file_slipway_scheduler_v1_scheduler_proto_depIdxs = []int32{
-	17, // 0: slipway.scheduler.v1.Deployment.inserted_at:type_name -> google.protobuf.Timestamp
-	17, // 1: slipway.scheduler.v1.Deployment.deployed_at:type_name -> google.protobuf.Timestamp
-	17, // 2: slipway.scheduler.v1.Deployment.stopped_at:type_name -> google.protobuf.Timestamp
-	17, // 3: slipway.scheduler.v1.Deployment.last_health_check:type_name -> google.protobuf.Timestamp
-	17, // 4: slipway.scheduler.v1.LogEntry.inserted_at:type_name -> google.protobuf.Timestamp
-	18, // 5: slipway.scheduler.v1.LogEntry.details:type_name -> google.protobuf.Struct
-	19, // 6: slipway.scheduler.v1.CreateDeploymentRequest.principal:type_name -> slipway.identity.v1.Principal
-	16, // 7: slipway.scheduler.v1.CreateDeploymentRequest.env_vars:type_name -> slipway.scheduler.v1.CreateDeploymentRequest.EnvVarsEntry
-	0,  // 8: slipway.scheduler.v1.CreateDeploymentResponse.deployment:type_name -> slipway.scheduler.v1.Deployment
-	19, // 9: slipway.scheduler.v1.RestartDeploymentRequest.principal:type_name -> slipway.identity.v1.Principal
-	0,  // 10: slipway.scheduler.v1.RestartDeploymentResponse.deployment:type_name -> slipway.scheduler.v1.Deployment
-	19, // 11: slipway.scheduler.v1.StopDeploymentRequest.principal:type_name -> slipway.identity.v1.Principal
-	0,  // 12: slipway.scheduler.v1.StopDeploymentResponse.deployment:type_name -> slipway.scheduler.v1.Deployment
-	19, // 13: slipway.scheduler.v1.DestroyDeploymentRequest.principal:type_name -> slipway.identity.v1.Principal
-	0,  // 14: slipway.scheduler.v1.DestroyDeploymentResponse.deployment:type_name -> slipway.scheduler.v1.Deployment
-	19, // 15: slipway.scheduler.v1.GetDeploymentRequest.principal:type_name -> slipway.identity.v1.Principal
-	0,  // 16: slipway.scheduler.v1.GetDeploymentResponse.deployment:type_name -> slipway.scheduler.v1.Deployment
-	19, // 17: slipway.scheduler.v1.ListDeploymentsRequest.principal:type_name -> slipway.identity.v1.Principal
-	0,  // 18: slipway.scheduler.v1.ListDeploymentsResponse.deployments:type_name -> slipway.scheduler.v1.Deployment
-	19, // 19: slipway.scheduler.v1.ListLogsRequest.principal:type_name -> slipway.identity.v1.Principal
-	1,  // 20: slipway.scheduler.v1.ListLogsResponse.logs:type_name -> slipway.scheduler.v1.LogEntry
-	2,  // 21: slipway.scheduler.v1.SchedulerService.CreateDeployment:input_type -> slipway.scheduler.v1.CreateDeploymentRequest
-	4,  // 22: slipway.scheduler.v1.SchedulerService.RestartDeployment:input_type -> slipway.scheduler.v1.RestartDeploymentRequest
-	6,  // 23: slipway.scheduler.v1.SchedulerService.StopDeployment:input_type -> slipway.scheduler.v1.StopDeploymentRequest
-	8,  // 24: slipway.scheduler.v1.SchedulerService.DestroyDeployment:input_type -> slipway.scheduler.v1.DestroyDeploymentRequest
-	10, // 25: slipway.scheduler.v1.SchedulerService.GetDeployment:input_type -> slipway.scheduler.v1.GetDeploymentRequest
-	12, // 26: slipway.scheduler.v1.SchedulerService.ListDeployments:input_type -> slipway.scheduler.v1.ListDeploymentsRequest
-	14, // 27: slipway.scheduler.v1.SchedulerService.ListLogs:input_type -> slipway.scheduler.v1.ListLogsRequest
-	3,  // 28: slipway.scheduler.v1.SchedulerService.CreateDeployment:output_type -> slipway.scheduler.v1.CreateDeploymentResponse
-	5,  // 29: slipway.scheduler.v1.SchedulerService.RestartDeployment:output_type -> slipway.scheduler.v1.RestartDeploymentResponse
-	7,  // 30: slipway.scheduler.v1.SchedulerService.StopDeployment:output_type -> slipway.scheduler.v1.StopDeploymentResponse
-	9,  // 31: slipway.scheduler.v1.SchedulerService.DestroyDeployment:output_type -> slipway.scheduler.v1.DestroyDeploymentResponse
-	11, // 32: slipway.scheduler.v1.SchedulerService.GetDeployment:output_type -> slipway.scheduler.v1.GetDeploymentResponse
-	13, // 33: slipway.scheduler.v1.SchedulerService.ListDeployments:output_type -> slipway.scheduler.v1.ListDeploymentsResponse
-	15, // 34: slipway.scheduler.v1.SchedulerService.ListLogs:output_type -> slipway.scheduler.v1.ListLogsResponse
-	28, // [28:35] is the sub-list for method output_type
-	21, // [21:28] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	26, // 0: slipway.scheduler.v1.Deployment.inserted_at:type_name -> google.protobuf.Timestamp
+	26, // 1: slipway.scheduler.v1.Deployment.deployed_at:type_name -> google.protobuf.Timestamp
+	26, // 2: slipway.scheduler.v1.Deployment.stopped_at:type_name -> google.protobuf.Timestamp
+	26, // 3: slipway.scheduler.v1.Deployment.last_health_check:type_name -> google.protobuf.Timestamp
+	26, // 4: slipway.scheduler.v1.Release.created_at:type_name -> google.protobuf.Timestamp
+	26, // 5: slipway.scheduler.v1.LogEntry.inserted_at:type_name -> google.protobuf.Timestamp
+	27, // 6: slipway.scheduler.v1.LogEntry.details:type_name -> google.protobuf.Struct
+	28, // 7: slipway.scheduler.v1.CreateDeploymentRequest.principal:type_name -> slipway.identity.v1.Principal
+	25, // 8: slipway.scheduler.v1.CreateDeploymentRequest.env_vars:type_name -> slipway.scheduler.v1.CreateDeploymentRequest.EnvVarsEntry
+	0,  // 9: slipway.scheduler.v1.CreateDeploymentResponse.deployment:type_name -> slipway.scheduler.v1.Deployment
+	28, // 10: slipway.scheduler.v1.RestartDeploymentRequest.principal:type_name -> slipway.identity.v1.Principal
+	0,  // 11: slipway.scheduler.v1.RestartDeploymentResponse.deployment:type_name -> slipway.scheduler.v1.Deployment
+	28, // 12: slipway.scheduler.v1.StopDeploymentRequest.principal:type_name -> slipway.identity.v1.Principal
+	0,  // 13: slipway.scheduler.v1.StopDeploymentResponse.deployment:type_name -> slipway.scheduler.v1.Deployment
+	28, // 14: slipway.scheduler.v1.DestroyDeploymentRequest.principal:type_name -> slipway.identity.v1.Principal
+	0,  // 15: slipway.scheduler.v1.DestroyDeploymentResponse.deployment:type_name -> slipway.scheduler.v1.Deployment
+	28, // 16: slipway.scheduler.v1.GetDeploymentRequest.principal:type_name -> slipway.identity.v1.Principal
+	0,  // 17: slipway.scheduler.v1.GetDeploymentResponse.deployment:type_name -> slipway.scheduler.v1.Deployment
+	28, // 18: slipway.scheduler.v1.ListDeploymentsRequest.principal:type_name -> slipway.identity.v1.Principal
+	0,  // 19: slipway.scheduler.v1.ListDeploymentsResponse.deployments:type_name -> slipway.scheduler.v1.Deployment
+	28, // 20: slipway.scheduler.v1.ListLogsRequest.principal:type_name -> slipway.identity.v1.Principal
+	2,  // 21: slipway.scheduler.v1.ListLogsResponse.logs:type_name -> slipway.scheduler.v1.LogEntry
+	28, // 22: slipway.scheduler.v1.ScaleDeploymentRequest.principal:type_name -> slipway.identity.v1.Principal
+	0,  // 23: slipway.scheduler.v1.ScaleDeploymentResponse.deployment:type_name -> slipway.scheduler.v1.Deployment
+	28, // 24: slipway.scheduler.v1.RollbackDeploymentRequest.principal:type_name -> slipway.identity.v1.Principal
+	0,  // 25: slipway.scheduler.v1.RollbackDeploymentResponse.deployment:type_name -> slipway.scheduler.v1.Deployment
+	28, // 26: slipway.scheduler.v1.ListReleasesRequest.principal:type_name -> slipway.identity.v1.Principal
+	1,  // 27: slipway.scheduler.v1.ListReleasesResponse.releases:type_name -> slipway.scheduler.v1.Release
+	28, // 28: slipway.scheduler.v1.ResolveAppRequest.principal:type_name -> slipway.identity.v1.Principal
+	0,  // 29: slipway.scheduler.v1.ResolveAppResponse.deployment:type_name -> slipway.scheduler.v1.Deployment
+	3,  // 30: slipway.scheduler.v1.SchedulerService.CreateDeployment:input_type -> slipway.scheduler.v1.CreateDeploymentRequest
+	5,  // 31: slipway.scheduler.v1.SchedulerService.RestartDeployment:input_type -> slipway.scheduler.v1.RestartDeploymentRequest
+	7,  // 32: slipway.scheduler.v1.SchedulerService.StopDeployment:input_type -> slipway.scheduler.v1.StopDeploymentRequest
+	9,  // 33: slipway.scheduler.v1.SchedulerService.DestroyDeployment:input_type -> slipway.scheduler.v1.DestroyDeploymentRequest
+	17, // 34: slipway.scheduler.v1.SchedulerService.ScaleDeployment:input_type -> slipway.scheduler.v1.ScaleDeploymentRequest
+	19, // 35: slipway.scheduler.v1.SchedulerService.RollbackDeployment:input_type -> slipway.scheduler.v1.RollbackDeploymentRequest
+	11, // 36: slipway.scheduler.v1.SchedulerService.GetDeployment:input_type -> slipway.scheduler.v1.GetDeploymentRequest
+	13, // 37: slipway.scheduler.v1.SchedulerService.ListDeployments:input_type -> slipway.scheduler.v1.ListDeploymentsRequest
+	15, // 38: slipway.scheduler.v1.SchedulerService.ListLogs:input_type -> slipway.scheduler.v1.ListLogsRequest
+	21, // 39: slipway.scheduler.v1.SchedulerService.ListReleases:input_type -> slipway.scheduler.v1.ListReleasesRequest
+	23, // 40: slipway.scheduler.v1.SchedulerService.ResolveApp:input_type -> slipway.scheduler.v1.ResolveAppRequest
+	4,  // 41: slipway.scheduler.v1.SchedulerService.CreateDeployment:output_type -> slipway.scheduler.v1.CreateDeploymentResponse
+	6,  // 42: slipway.scheduler.v1.SchedulerService.RestartDeployment:output_type -> slipway.scheduler.v1.RestartDeploymentResponse
+	8,  // 43: slipway.scheduler.v1.SchedulerService.StopDeployment:output_type -> slipway.scheduler.v1.StopDeploymentResponse
+	10, // 44: slipway.scheduler.v1.SchedulerService.DestroyDeployment:output_type -> slipway.scheduler.v1.DestroyDeploymentResponse
+	18, // 45: slipway.scheduler.v1.SchedulerService.ScaleDeployment:output_type -> slipway.scheduler.v1.ScaleDeploymentResponse
+	20, // 46: slipway.scheduler.v1.SchedulerService.RollbackDeployment:output_type -> slipway.scheduler.v1.RollbackDeploymentResponse
+	12, // 47: slipway.scheduler.v1.SchedulerService.GetDeployment:output_type -> slipway.scheduler.v1.GetDeploymentResponse
+	14, // 48: slipway.scheduler.v1.SchedulerService.ListDeployments:output_type -> slipway.scheduler.v1.ListDeploymentsResponse
+	16, // 49: slipway.scheduler.v1.SchedulerService.ListLogs:output_type -> slipway.scheduler.v1.ListLogsResponse
+	22, // 50: slipway.scheduler.v1.SchedulerService.ListReleases:output_type -> slipway.scheduler.v1.ListReleasesResponse
+	24, // 51: slipway.scheduler.v1.SchedulerService.ResolveApp:output_type -> slipway.scheduler.v1.ResolveAppResponse
+	41, // [41:52] is the sub-list for method output_type
+	30, // [30:41] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_slipway_scheduler_v1_scheduler_proto_init() }
@@ -1224,14 +1853,15 @@ func file_slipway_scheduler_v1_scheduler_proto_init() {
 	if File_slipway_scheduler_v1_scheduler_proto != nil {
 		return
 	}
-	file_slipway_scheduler_v1_scheduler_proto_msgTypes[2].OneofWrappers = []any{}
+	file_slipway_scheduler_v1_scheduler_proto_msgTypes[3].OneofWrappers = []any{}
+	file_slipway_scheduler_v1_scheduler_proto_msgTypes[19].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_slipway_scheduler_v1_scheduler_proto_rawDesc), len(file_slipway_scheduler_v1_scheduler_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

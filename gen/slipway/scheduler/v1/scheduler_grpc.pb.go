@@ -22,13 +22,17 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	SchedulerService_CreateDeployment_FullMethodName  = "/slipway.scheduler.v1.SchedulerService/CreateDeployment"
-	SchedulerService_RestartDeployment_FullMethodName = "/slipway.scheduler.v1.SchedulerService/RestartDeployment"
-	SchedulerService_StopDeployment_FullMethodName    = "/slipway.scheduler.v1.SchedulerService/StopDeployment"
-	SchedulerService_DestroyDeployment_FullMethodName = "/slipway.scheduler.v1.SchedulerService/DestroyDeployment"
-	SchedulerService_GetDeployment_FullMethodName     = "/slipway.scheduler.v1.SchedulerService/GetDeployment"
-	SchedulerService_ListDeployments_FullMethodName   = "/slipway.scheduler.v1.SchedulerService/ListDeployments"
-	SchedulerService_ListLogs_FullMethodName          = "/slipway.scheduler.v1.SchedulerService/ListLogs"
+	SchedulerService_CreateDeployment_FullMethodName   = "/slipway.scheduler.v1.SchedulerService/CreateDeployment"
+	SchedulerService_RestartDeployment_FullMethodName  = "/slipway.scheduler.v1.SchedulerService/RestartDeployment"
+	SchedulerService_StopDeployment_FullMethodName     = "/slipway.scheduler.v1.SchedulerService/StopDeployment"
+	SchedulerService_DestroyDeployment_FullMethodName  = "/slipway.scheduler.v1.SchedulerService/DestroyDeployment"
+	SchedulerService_ScaleDeployment_FullMethodName    = "/slipway.scheduler.v1.SchedulerService/ScaleDeployment"
+	SchedulerService_RollbackDeployment_FullMethodName = "/slipway.scheduler.v1.SchedulerService/RollbackDeployment"
+	SchedulerService_GetDeployment_FullMethodName      = "/slipway.scheduler.v1.SchedulerService/GetDeployment"
+	SchedulerService_ListDeployments_FullMethodName    = "/slipway.scheduler.v1.SchedulerService/ListDeployments"
+	SchedulerService_ListLogs_FullMethodName           = "/slipway.scheduler.v1.SchedulerService/ListLogs"
+	SchedulerService_ListReleases_FullMethodName       = "/slipway.scheduler.v1.SchedulerService/ListReleases"
+	SchedulerService_ResolveApp_FullMethodName         = "/slipway.scheduler.v1.SchedulerService/ResolveApp"
 )
 
 // SchedulerServiceClient is the client API for SchedulerService service.
@@ -43,10 +47,20 @@ type SchedulerServiceClient interface {
 	RestartDeployment(ctx context.Context, in *RestartDeploymentRequest, opts ...grpc.CallOption) (*RestartDeploymentResponse, error)
 	StopDeployment(ctx context.Context, in *StopDeploymentRequest, opts ...grpc.CallOption) (*StopDeploymentResponse, error)
 	DestroyDeployment(ctx context.Context, in *DestroyDeploymentRequest, opts ...grpc.CallOption) (*DestroyDeploymentResponse, error)
+	// ScaleDeployment changes how many instances the deployment has. It is refused while
+	// a rollout is under way; a scale under way gives way to it.
+	ScaleDeployment(ctx context.Context, in *ScaleDeploymentRequest, opts ...grpc.CallOption) (*ScaleDeploymentResponse, error)
+	// RollbackDeployment rolls out what an older release was, as a release of its own.
+	RollbackDeployment(ctx context.Context, in *RollbackDeploymentRequest, opts ...grpc.CallOption) (*RollbackDeploymentResponse, error)
 	GetDeployment(ctx context.Context, in *GetDeploymentRequest, opts ...grpc.CallOption) (*GetDeploymentResponse, error)
 	ListDeployments(ctx context.Context, in *ListDeploymentsRequest, opts ...grpc.CallOption) (*ListDeploymentsResponse, error)
 	// ListLogs is the deployment's audit log, oldest first.
 	ListLogs(ctx context.Context, in *ListLogsRequest, opts ...grpc.CallOption) (*ListLogsResponse, error)
+	// ListReleases are the newest releases, at most 50, newest first.
+	ListReleases(ctx context.Context, in *ListReleasesRequest, opts ...grpc.CallOption) (*ListReleasesResponse, error)
+	// ResolveApp finds the deployment of the caller's organization with this id, or that
+	// holds this subdomain.
+	ResolveApp(ctx context.Context, in *ResolveAppRequest, opts ...grpc.CallOption) (*ResolveAppResponse, error)
 }
 
 type schedulerServiceClient struct {
@@ -97,6 +111,26 @@ func (c *schedulerServiceClient) DestroyDeployment(ctx context.Context, in *Dest
 	return out, nil
 }
 
+func (c *schedulerServiceClient) ScaleDeployment(ctx context.Context, in *ScaleDeploymentRequest, opts ...grpc.CallOption) (*ScaleDeploymentResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ScaleDeploymentResponse)
+	err := c.cc.Invoke(ctx, SchedulerService_ScaleDeployment_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *schedulerServiceClient) RollbackDeployment(ctx context.Context, in *RollbackDeploymentRequest, opts ...grpc.CallOption) (*RollbackDeploymentResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RollbackDeploymentResponse)
+	err := c.cc.Invoke(ctx, SchedulerService_RollbackDeployment_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *schedulerServiceClient) GetDeployment(ctx context.Context, in *GetDeploymentRequest, opts ...grpc.CallOption) (*GetDeploymentResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetDeploymentResponse)
@@ -127,6 +161,26 @@ func (c *schedulerServiceClient) ListLogs(ctx context.Context, in *ListLogsReque
 	return out, nil
 }
 
+func (c *schedulerServiceClient) ListReleases(ctx context.Context, in *ListReleasesRequest, opts ...grpc.CallOption) (*ListReleasesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListReleasesResponse)
+	err := c.cc.Invoke(ctx, SchedulerService_ListReleases_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *schedulerServiceClient) ResolveApp(ctx context.Context, in *ResolveAppRequest, opts ...grpc.CallOption) (*ResolveAppResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResolveAppResponse)
+	err := c.cc.Invoke(ctx, SchedulerService_ResolveApp_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SchedulerServiceServer is the server API for SchedulerService service.
 // All implementations must embed UnimplementedSchedulerServiceServer
 // for forward compatibility.
@@ -139,10 +193,20 @@ type SchedulerServiceServer interface {
 	RestartDeployment(context.Context, *RestartDeploymentRequest) (*RestartDeploymentResponse, error)
 	StopDeployment(context.Context, *StopDeploymentRequest) (*StopDeploymentResponse, error)
 	DestroyDeployment(context.Context, *DestroyDeploymentRequest) (*DestroyDeploymentResponse, error)
+	// ScaleDeployment changes how many instances the deployment has. It is refused while
+	// a rollout is under way; a scale under way gives way to it.
+	ScaleDeployment(context.Context, *ScaleDeploymentRequest) (*ScaleDeploymentResponse, error)
+	// RollbackDeployment rolls out what an older release was, as a release of its own.
+	RollbackDeployment(context.Context, *RollbackDeploymentRequest) (*RollbackDeploymentResponse, error)
 	GetDeployment(context.Context, *GetDeploymentRequest) (*GetDeploymentResponse, error)
 	ListDeployments(context.Context, *ListDeploymentsRequest) (*ListDeploymentsResponse, error)
 	// ListLogs is the deployment's audit log, oldest first.
 	ListLogs(context.Context, *ListLogsRequest) (*ListLogsResponse, error)
+	// ListReleases are the newest releases, at most 50, newest first.
+	ListReleases(context.Context, *ListReleasesRequest) (*ListReleasesResponse, error)
+	// ResolveApp finds the deployment of the caller's organization with this id, or that
+	// holds this subdomain.
+	ResolveApp(context.Context, *ResolveAppRequest) (*ResolveAppResponse, error)
 	mustEmbedUnimplementedSchedulerServiceServer()
 }
 
@@ -165,6 +229,12 @@ func (UnimplementedSchedulerServiceServer) StopDeployment(context.Context, *Stop
 func (UnimplementedSchedulerServiceServer) DestroyDeployment(context.Context, *DestroyDeploymentRequest) (*DestroyDeploymentResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DestroyDeployment not implemented")
 }
+func (UnimplementedSchedulerServiceServer) ScaleDeployment(context.Context, *ScaleDeploymentRequest) (*ScaleDeploymentResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ScaleDeployment not implemented")
+}
+func (UnimplementedSchedulerServiceServer) RollbackDeployment(context.Context, *RollbackDeploymentRequest) (*RollbackDeploymentResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RollbackDeployment not implemented")
+}
 func (UnimplementedSchedulerServiceServer) GetDeployment(context.Context, *GetDeploymentRequest) (*GetDeploymentResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetDeployment not implemented")
 }
@@ -173,6 +243,12 @@ func (UnimplementedSchedulerServiceServer) ListDeployments(context.Context, *Lis
 }
 func (UnimplementedSchedulerServiceServer) ListLogs(context.Context, *ListLogsRequest) (*ListLogsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListLogs not implemented")
+}
+func (UnimplementedSchedulerServiceServer) ListReleases(context.Context, *ListReleasesRequest) (*ListReleasesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListReleases not implemented")
+}
+func (UnimplementedSchedulerServiceServer) ResolveApp(context.Context, *ResolveAppRequest) (*ResolveAppResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ResolveApp not implemented")
 }
 func (UnimplementedSchedulerServiceServer) mustEmbedUnimplementedSchedulerServiceServer() {}
 func (UnimplementedSchedulerServiceServer) testEmbeddedByValue()                          {}
@@ -267,6 +343,42 @@ func _SchedulerService_DestroyDeployment_Handler(srv interface{}, ctx context.Co
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SchedulerService_ScaleDeployment_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ScaleDeploymentRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SchedulerServiceServer).ScaleDeployment(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SchedulerService_ScaleDeployment_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SchedulerServiceServer).ScaleDeployment(ctx, req.(*ScaleDeploymentRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SchedulerService_RollbackDeployment_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RollbackDeploymentRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SchedulerServiceServer).RollbackDeployment(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SchedulerService_RollbackDeployment_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SchedulerServiceServer).RollbackDeployment(ctx, req.(*RollbackDeploymentRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _SchedulerService_GetDeployment_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetDeploymentRequest)
 	if err := dec(in); err != nil {
@@ -321,6 +433,42 @@ func _SchedulerService_ListLogs_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SchedulerService_ListReleases_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListReleasesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SchedulerServiceServer).ListReleases(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SchedulerService_ListReleases_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SchedulerServiceServer).ListReleases(ctx, req.(*ListReleasesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SchedulerService_ResolveApp_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResolveAppRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SchedulerServiceServer).ResolveApp(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SchedulerService_ResolveApp_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SchedulerServiceServer).ResolveApp(ctx, req.(*ResolveAppRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SchedulerService_ServiceDesc is the grpc.ServiceDesc for SchedulerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -345,6 +493,14 @@ var SchedulerService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _SchedulerService_DestroyDeployment_Handler,
 		},
 		{
+			MethodName: "ScaleDeployment",
+			Handler:    _SchedulerService_ScaleDeployment_Handler,
+		},
+		{
+			MethodName: "RollbackDeployment",
+			Handler:    _SchedulerService_RollbackDeployment_Handler,
+		},
+		{
 			MethodName: "GetDeployment",
 			Handler:    _SchedulerService_GetDeployment_Handler,
 		},
@@ -355,6 +511,14 @@ var SchedulerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListLogs",
 			Handler:    _SchedulerService_ListLogs_Handler,
+		},
+		{
+			MethodName: "ListReleases",
+			Handler:    _SchedulerService_ListReleases_Handler,
+		},
+		{
+			MethodName: "ResolveApp",
+			Handler:    _SchedulerService_ResolveApp_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

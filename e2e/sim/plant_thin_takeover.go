@@ -1,0 +1,5 @@
+//go:build plant_thin_takeover
+
+package sim
+
+const planted = plantThinTakeover
