@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	deploymentv1 "github.com/slipway-paas/slipway/gen/slipway/deployment/v1"
+	dnsv1 "github.com/slipway-paas/slipway/gen/slipway/dns/v1"
 	domainv1 "github.com/slipway-paas/slipway/gen/slipway/domain/v1"
 	edgev1 "github.com/slipway-paas/slipway/gen/slipway/edge/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
@@ -290,6 +291,28 @@ func TestADomainIsLookedAtUntilItsDNSIsGood(t *testing.T) {
 		if d.GetVerifiedAt() == nil || w.holder() != "domain/"+d.GetId() || time.Until(d.GetNextCheckAt().AsTime()) < 5*time.Hour {
 			t.Errorf("verified as %v, owned by %q", d, w.holder())
 		}
+	})
+}
+
+// Behind a provider's proxy, or a tunnel, no CNAME can be seen.
+func TestADomainThatThePlatformsOwnZoneHasARecordOfIsVerified(t *testing.T) {
+	story(t, func(t *testing.T, w *world) {
+		w.app("acme", "shop", "")
+		d := w.add("acme", "shop", name)
+		time.Sleep(time.Hour)
+		w.is("acme", "shop", "pending", domain.NotFound)
+		record := &dnsv1.Record{Zone: "example.test", Name: name, Type: "CNAME", Content: "shop.apps.test", Proxied: true, DomainId: d.GetId()}
+		w.happens(subjects.Of("other", subjects.DNSRecord, "r1"), &dnsv1.RecordApplied{Record: record})
+		w.is("acme", "shop", "pending", domain.NotFound)
+		w.happens(subjects.Of("acme", subjects.DNSRecord, "r2"), &dnsv1.RecordFailed{Record: record, Code: "taken"})
+		w.is("acme", "shop", "pending", domain.NotFound)
+		w.happens(subjects.Of("acme", subjects.DNSRecord, "r2"), &dnsv1.RecordApplied{Record: record})
+		w.is("acme", "shop", "verified", "")
+		if w.holder() != "domain/"+d.GetId() {
+			t.Errorf("owned by %q", w.holder())
+		}
+		time.Sleep(24 * time.Hour)
+		w.is("acme", "shop", "verified", "")
 	})
 }
 

@@ -147,6 +147,9 @@ func (s *Service) verdict(ctx context.Context, state domain.State) (proof.Verdic
 		// It was served before domains were proved, and goes on.
 		return proof.Verdict{Method: domain.ByClaim}, nil
 	}
+	if (claim.Holder == "" || claim.Holder == holder(state.ID)) && s.known.Recorded(state.Org, state.ID) {
+		return proof.Verdict{Method: domain.ByRecord}, nil
+	}
 	wanted := proof.Wanted{
 		Name: state.Name, Target: state.Target, Base: s.config.BaseDomain, Edge: s.config.EdgeName,
 		Addresses: s.config.addresses(), Proof: state.Proof, Need: s.need(state, claim.Holder),

@@ -89,6 +89,16 @@ func (p *plan) done(a subjects.Aggregate, at time.Time) {
 	p.poke()
 }
 
+// soon plans the next look for that time, if there is one.
+func (p *plan) soon(a subjects.Aggregate, at time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if d := p.due[a]; d != nil && d.at.After(at) {
+		d.at = at
+	}
+	p.poke()
+}
+
 // looked counts a look.
 func (p *plan) looked(a subjects.Aggregate) uint32 {
 	p.mu.Lock()

@@ -132,7 +132,7 @@ func (s *Service) Run(ctx context.Context) error {
 				s.caughtUp.Store(true)
 				close(caughtUp)
 			})
-		}, subjects.KindFilter(subjects.Deployment), subjects.KindFilter(subjects.Domain))
+		}, subjects.KindFilter(subjects.Deployment), subjects.KindFilter(subjects.Domain), subjects.KindFilter(subjects.DNSRecord))
 	})
 	for _, part := range []func(context.Context) error{s.keep, s.look, reports.run} {
 		group.Go(func() error {
@@ -152,11 +152,14 @@ func (s *Service) Run(ctx context.Context) error {
 
 // fold takes events in, and notes what is to be done for them.
 func (s *Service) fold(_ context.Context, events []eventstore.Recorded) error {
-	changed, apps := s.known.Apply(events)
+	changed, recorded, apps := s.known.Apply(events)
 	now := s.now()
 	for _, a := range changed {
 		state, live := s.known.Get(a)
 		s.plan.set(a, state, live, now, s.config.Recheck)
+	}
+	for _, a := range recorded {
+		s.plan.soon(a, now)
 	}
 	s.unkept.add(apps...)
 	return nil

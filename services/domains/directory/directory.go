@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	deploymentv1 "github.com/slipway-paas/slipway/gen/slipway/deployment/v1"
+	dnsv1 "github.com/slipway-paas/slipway/gen/slipway/dns/v1"
 	"github.com/slipway-paas/slipway/libs/eventstore"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/domains/domain"
@@ -32,9 +33,11 @@ type Directory struct {
 	bySlug  map[slug]string
 	domains map[subjects.Aggregate]domain.State
 	// known are the ids of all domains that there ever were.
-	known    map[string]subjects.Aggregate
-	byApp    map[string]map[subjects.Aggregate]bool
-	byName   map[string]map[subjects.Aggregate]bool
+	known  map[string]subjects.Aggregate
+	byApp  map[string]map[subjects.Aggregate]bool
+	byName map[string]map[subjects.Aggregate]bool
+	// recorded are the domains, and whose, that the platform's own zones hold a record of.
+	recorded map[string]string
 	position uint64
 	moved    chan struct{} // closed and replaced when position grows
 }
@@ -45,13 +48,14 @@ type slug struct{ org, subdomain string }
 func New() *Directory {
 	return &Directory{
 		apps: map[string]App{}, bySlug: map[slug]string{}, domains: map[subjects.Aggregate]domain.State{}, known: map[string]subjects.Aggregate{},
-		byApp: map[string]map[subjects.Aggregate]bool{}, byName: map[string]map[subjects.Aggregate]bool{}, moved: make(chan struct{}),
+		byApp: map[string]map[subjects.Aggregate]bool{}, byName: map[string]map[subjects.Aggregate]bool{},
+		recorded: map[string]string{}, moved: make(chan struct{}),
 	}
 }
 
-// Apply folds events in, and returns the domains that they are of and the apps that came
-// or went.
-func (d *Directory) Apply(events []eventstore.Recorded) (domains []subjects.Aggregate, apps []string) {
+// Apply folds events in, and returns the domains that they are of, those that there is a
+// record of now, and the apps that came or went.
+func (d *Directory) Apply(events []eventstore.Recorded) (domains, recorded []subjects.Aggregate, apps []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, e := range events {
@@ -67,11 +71,15 @@ func (d *Directory) Apply(events []eventstore.Recorded) (domains []subjects.Aggr
 		case subjects.Domain:
 			d.domain(e)
 			domains = append(domains, e.Aggregate)
+		case subjects.DNSRecord:
+			if a, now := d.record(e); now {
+				recorded = append(recorded, a)
+			}
 		}
 	}
 	close(d.moved)
 	d.moved = make(chan struct{})
-	return domains, apps
+	return domains, recorded, apps
 }
 
 // app reports whether the event says that an app came or went.
@@ -102,6 +110,29 @@ func (d *Directory) app(rec eventstore.Recorded) bool {
 		return true
 	}
 	return false
+}
+
+// record reports of which domain a zone that the platform holds has a record now.
+func (d *Directory) record(rec eventstore.Recorded) (a subjects.Aggregate, now bool) {
+	switch e := rec.Payload.(type) {
+	case *dnsv1.RecordApplied:
+		id := e.GetRecord().GetDomainId()
+		d.recorded[id] = rec.Aggregate.Org
+		return subjects.Of(rec.Aggregate.Org, subjects.Domain, id), id != ""
+	case *dnsv1.RecordFailed:
+		delete(d.recorded, e.GetRecord().GetDomainId())
+	case *dnsv1.RecordRemoved:
+		delete(d.recorded, e.GetRecord().GetDomainId())
+	}
+	return subjects.Aggregate{}, false
+}
+
+// Recorded reports whether a zone that the platform holds, and lets the org use, has the
+// record that leads the domain to its app.
+func (d *Directory) Recorded(org, id string) bool {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return id != "" && d.recorded[id] == org
 }
 
 // forget drops an app that is gone and has no domain left.

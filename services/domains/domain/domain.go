@@ -43,6 +43,9 @@ const (
 	ByCNAME   = "cname"
 	ByAddress = "address"
 	ByTXT     = "txt"
+	// ByRecord is for names in a zone that the platform holds and lets the org use: from
+	// outside a record that the provider proxies, or a tunnel, cannot be seen.
+	ByRecord = "record"
 	// ByClaim is for names that apps held, and were served at, before domains were proved.
 	ByClaim = "claim"
 )

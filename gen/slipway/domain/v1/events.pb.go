@@ -143,7 +143,8 @@ func (x *DomainAdded) GetOrgId() string {
 // certificate for it.
 type DomainVerified struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// method is cname, address or txt; or claim, for a name that the app held and was
+	// method is cname, address, txt, or record, for a name in a zone that the platform
+	// holds; or claim, for a name that the app held and was
 	// served at before domains were proved.
 	Method        string                 `protobuf:"bytes,1,opt,name=method,proto3" json:"method,omitempty"`
 	CheckedAt     *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=checked_at,json=checkedAt,proto3" json:"checked_at,omitempty"`
