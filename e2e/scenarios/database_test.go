@@ -40,16 +40,21 @@ func TestReadsWhileTheDatabaseIsAwaySayToTryAgain(t *testing.T) {
 			}
 		})
 	}
-	unavailable := func() int {
+	answered := func(status int) int {
 		mu.Lock()
 		defer mu.Unlock()
-		return statuses[http.StatusServiceUnavailable]
+		return statuses[status]
 	}
 	for range 2 {
-		before := unavailable()
+		// A read that waits for rows to be as new as the log would sit the outage out.
+		fresh := answered(http.StatusOK) + 20
+		eventually(t, "reads wait for nothing", func(context.Context) (bool, string, error) {
+			return answered(http.StatusOK) >= fresh, "", nil
+		})
+		before := answered(http.StatusServiceUnavailable)
 		killChild(t, s, "/postgres")
 		eventually(t, "a read meets the outage", func(context.Context) (bool, string, error) {
-			return unavailable() > before, "", nil
+			return answered(http.StatusServiceUnavailable) > before, "", nil
 		})
 		if err := s.WaitReady(t.Context()); err != nil {
 			t.Fatal(err)
