@@ -92,7 +92,18 @@ func TestTheStoryOfAnAppThatDeploysForAPerson(t *testing.T) {
 	// It is nobody else's.
 	expect(t, s.Client(), http.StatusForbidden, http.MethodGet, d.path(""), nil)
 
-	// Refreshing gives others; the old refresh token ends.
+	// Refreshing gives others; the old refresh token ends. Who lost the answer asks again
+	// with the same key, and is no thief.
+	bot.Header = map[string]string{"Idempotency-Key": `"refresh-` + name(t) + `"`}
+	refresh := map[string]string{"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"].(string)}
+	once, twice := ask(http.StatusOK, "token", refresh), ask(http.StatusOK, "token", refresh)
+	if string(once.Body) != string(twice.Body) || twice.Header.Get("Idempotent-Replayed") != "true" {
+		t.Errorf("refreshed to %s, and again to %s", once, twice)
+	}
+	refresh["scope"] = "deploy:read"
+	ask(http.StatusUnprocessableEntity, "token", refresh)
+	bot.Header = nil
+	tokens["refresh_token"] = once.JSON()["refresh_token"]
 	fresh := ask(http.StatusOK, "token", map[string]string{"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"].(string)}).JSON()
 	mine.Token, _ = fresh["access_token"].(string)
 	d.destroy()

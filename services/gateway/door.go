@@ -59,7 +59,7 @@ func newDoor(deploy *deployServer, register registrar, guard *authn.Guard, limit
 	d.mux.HandleFunc(eventsPattern, d.events)
 	d.mux.HandleFunc(orgEventsPattern, d.orgEvents)
 	d.mux.Handle("GET /api/v1/health", health)
-	pages.Register(d.mux.Handle)
+	pages.Register(func(pattern string, h http.Handler) { d.mux.Handle(pattern, d.repeatable(h)) })
 	d.mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		// A failed write means that the client is gone.

@@ -3,8 +3,12 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"io"
 	"net/http"
+	"slices"
+	"strings"
 
+	"github.com/slipway-paas/slipway/libs/problem"
 	"github.com/slipway-paas/slipway/libs/rpc"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/gateway/authn"
@@ -49,6 +53,25 @@ func (d *door) once(w http.ResponseWriter, r *http.Request, body []byte, next ht
 	w.WriteHeader(answer.Status)
 	// The status line is out: a failed write means that the client is gone.
 	_, _ = w.Write(answer.Body)
+}
+
+// repeatable lets clients repeat a POST of theirs that is no RPC, under the key that they
+// name. Who calls is in the request itself: it counts as a part of what was asked.
+func (d *door) repeatable(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost || len(r.Header[idempotency.Header]) == 0 {
+			h.ServeHTTP(w, r)
+			return
+		}
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+		if err != nil {
+			d.fail(w, r, problem.TooLarge("The body could not be read to its end, or is larger than 1 MiB."))
+			return
+		}
+		whole := slices.Concat(body, []byte("\n"+strings.Join(r.Header["Authorization"], "\n")+"\n"+strings.Join(r.Header["Cookie"], "\n")))
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		d.once(w, r, whole, h)
+	})
 }
 
 // ownerOf is who owns the answers to the caller.
