@@ -12,17 +12,6 @@ import (
 // object keeps Caddy's configuration readable as what it is: JSON.
 type object = map[string]any
 
-// idleTimeout of connections to apps. It is shorter than the keep-alive of the
-// usual app servers (gunicorn 2 s, Node and uvicorn 5 s), so that the edge closes
-// an idle connection before the app does: a POST never meets one just closed.
-const idleTimeout = "1500ms"
-
-// probeInterval is between a connection's probes while they go unanswered: after 15 s
-// of silence nine of them, so an app that vanished without a word is noticed within
-// half a minute. Its machine answers them: an app may think for longer. TCP's user
-// timeout would do more, and cut off apps that read slowly.
-const probeInterval = "1s"
-
 // caddyConfig is all that Caddy is told. It stays the same for the life of the
 // process: what changes with routes is in the table.
 func caddyConfig(c Config, tracing bool) ([]byte, error) {
@@ -105,7 +94,7 @@ func appRoutes(tracing bool) []object {
 		answerRequestID(),
 		object{"handler": module.HandlerHop},
 		object{"handler": module.HandlerRoute},
-		reverseProxy(),
+		object{"handler": module.HandlerProxy},
 	)
 	return []object{{"handle": chain}}
 }
@@ -117,33 +106,6 @@ func answerRequestID() object {
 		"set":      object{"X-Request-Id": []string{"{http.request.header.X-Request-Id}"}},
 		"deferred": true,
 	}}
-}
-
-func reverseProxy() object {
-	return object{
-		"handler":           "reverse_proxy",
-		"dynamic_upstreams": object{"source": module.Upstreams},
-		// Here and not before: a client could have it taken away by naming it in
-		// Connection.
-		"headers": object{"request": object{"set": object{"X-Real-Ip": []string{"{http.vars.client_ip}"}}}},
-		"load_balancing": object{
-			"selection_policy": object{"policy": "least_conn"},
-			// Caddy repeats any request that found no connection, and after that only
-			// GETs; never after try_duration, so that a slow failure stays single.
-			"retries":      5,
-			"try_duration": "3s",
-			"try_interval": "10ms",
-		},
-		"transport": object{
-			"protocol":                "http",
-			"versions":                []string{"1.1"},
-			"dial_timeout":            "2s",
-			"response_header_timeout": "5m",
-			"compression":             false,
-			"network_proxy":           object{"from": "none"},
-			"keep_alive":              object{"max_idle_conns_per_host": 256, "idle_timeout": idleTimeout, "probe_interval": probeInterval},
-		},
-	}
 }
 
 func metricsServer(listen string) object {

@@ -25,6 +25,10 @@ type Config struct {
 	TrustedProxies []string      `koanf:"trusted-proxies" usage:"address ranges (CIDR) of proxies in front, whose X-Forwarded-For is believed"`
 	LogLevel       string        `koanf:"log-level" default:"info" usage:"debug, info, warn or error"`
 	Grace          time.Duration `koanf:"grace" default:"10s" usage:"how long requests may take to finish after SIGTERM"`
+	Drain          time.Duration `koanf:"drain" default:"5s" usage:"how long WebSockets and event streams of an instance that left its route go on, where the route does not say; the rollout's drain or less"`
+	EjectAfter     int           `koanf:"eject-after" default:"3" usage:"failed requests in a row after which an instance is passed over while another one serves; 0 for never"`
+	EjectBurst     int           `koanf:"eject-burst" default:"10" usage:"server errors within 10 s after which an instance that mostly fails is passed over while another one does not; 0 for never"`
+	EjectFor       time.Duration `koanf:"eject-for" default:"10s" usage:"how long an instance is passed over the first time, at most six times that when it goes on"`
 }
 
 // Validate says what to correct, all of it.
@@ -64,6 +68,15 @@ func (c Config) Validate() error {
 	}
 	if c.Grace <= 0 || c.Grace > 10*time.Minute {
 		errs = append(errs, fmt.Errorf("--grace: %s must be above 0 and at most 10m", c.Grace))
+	}
+	if c.Drain < 0 || c.Drain > time.Hour {
+		errs = append(errs, fmt.Errorf("--drain: %s must be between 0 and 1h", c.Drain))
+	}
+	if c.EjectAfter < 0 || c.EjectBurst < 0 {
+		errs = append(errs, fmt.Errorf("--eject-after and --eject-burst: %d and %d must not be negative", c.EjectAfter, c.EjectBurst))
+	}
+	if c.EjectFor < 100*time.Millisecond || c.EjectFor > time.Hour {
+		errs = append(errs, fmt.Errorf("--eject-for: %s must be between 100ms and 1h", c.EjectFor))
 	}
 	return errors.Join(errs...)
 }

@@ -45,6 +45,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 		return fmt.Errorf("keeping Caddy's files in the data directory: %w", err)
 	}
 	routes := &table.Table{}
+	tunnels := newTunnels(routes, cfg.Drain)
 	disk := table.Disk{Path: filepath.Join(cfg.DataDir, "routes.pb")}
 	if err := disk.Load(routes); err != nil {
 		log.Warn("starting without the last route table", "error", err)
@@ -59,7 +60,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	}
 	defer f.Close()
 	conns := module.NewConns()
-	module.Register(module.Deps{Table: routes, Pages: writer, Conns: conns, Connected: f.Connected})
+	module.Register(module.Deps{Table: routes, Pages: writer, Conns: conns, Connected: f.Connected, Pool: newPool(cfg, log), Tunnels: tunnels})
 	config, err := caddyConfig(cfg, tracingWanted(os.Getenv))
 	if err != nil {
 		return err

@@ -6,7 +6,6 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/slipway-paas/slipway/services/proxy-config/edge/pages"
@@ -46,9 +45,8 @@ func (h *Errors) page(host string, err error) pages.Page {
 	if !errors.As(err, &failed) {
 		return pages.Failed(http.StatusInternalServerError)
 	}
-	var dial reverseproxy.DialError
 	switch {
-	case errors.As(failed.Err, &dial):
+	case unreachable(failed.Err):
 		return pages.Unreachable()
 	case failed.StatusCode == http.StatusServiceUnavailable:
 		// The last upstream left the table between the lookup and the attempt.

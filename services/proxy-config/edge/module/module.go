@@ -10,8 +10,10 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/slipway-paas/slipway/services/proxy-config/edge/balance"
 	"github.com/slipway-paas/slipway/services/proxy-config/edge/pages"
 	"github.com/slipway-paas/slipway/services/proxy-config/edge/table"
+	"github.com/slipway-paas/slipway/services/proxy-config/edge/tunnel"
 )
 
 // Names of the modules in Caddy's configuration.
@@ -26,8 +28,8 @@ const (
 	HandlerErrors = "slipway_errors"
 	// HandlerReady says whether the edge has a table to serve from.
 	HandlerReady = "slipway_ready"
-	// Upstreams gives the reverse proxy a route's instances.
-	Upstreams = "slipway"
+	// HandlerProxy sends requests to instances.
+	HandlerProxy = "slipway_proxy"
 	// Permission lets on-demand TLS make certificates for hosts in the table.
 	Permission = "slipway"
 	// UnknownHosts gives hosts that are not in the table a certificate all the same.
@@ -41,6 +43,9 @@ type Deps struct {
 	Table *table.Table
 	Pages *pages.Writer
 	Conns *Conns
+	// Pool chooses instances, Tunnels ends what outlives requests.
+	Pool    *balance.Pool
+	Tunnels *tunnel.Registry
 	// Connected reports whether the control plane is there.
 	Connected func() bool
 }
@@ -48,8 +53,8 @@ type Deps struct {
 // Register makes the modules known to Caddy, once in a process.
 func Register(d Deps) {
 	for _, m := range []caddy.Module{
-		&IDs{}, &Hop{}, &Route{deps: d}, &Errors{deps: d}, &Ready{deps: d},
-		&UpstreamSource{table: d.Table}, &CertPermission{table: d.Table}, &UnknownCert{table: d.Table}, &CountConns{conns: d.Conns},
+		&IDs{}, &Hop{}, &Route{deps: d}, &Errors{deps: d}, &Ready{deps: d}, &Proxy{deps: d},
+		&CertPermission{table: d.Table}, &UnknownCert{table: d.Table}, &CountConns{conns: d.Conns},
 	} {
 		caddy.RegisterModule(m)
 	}

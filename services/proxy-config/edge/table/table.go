@@ -22,7 +22,12 @@ type Table struct {
 	revision atomic.Uint64
 	version  atomic.Uint64
 	loaded   atomic.Bool
+	changes  func(host string)
 }
+
+// Watch has fn called after each change of a host's route, on the goroutine that
+// made the change. It must be called before the first one.
+func (t *Table) Watch(fn func(host string)) { t.changes = fn }
 
 // Lookup returns the route of a normalised host (see Host).
 func (t *Table) Lookup(host string) (*routingv1.Route, bool) {
@@ -91,14 +96,23 @@ func (t *Table) Routes() []*routingv1.Route {
 }
 
 func (t *Table) put(route *routingv1.Route) {
-	if _, had := t.routes.Swap(subjects.HostKey(route.GetHost()), route); !had {
+	key := subjects.HostKey(route.GetHost())
+	if _, had := t.routes.Swap(key, route); !had {
 		t.size.Add(1)
 	}
+	t.tell(key)
 }
 
 func (t *Table) remove(key string) {
 	if _, had := t.routes.LoadAndDelete(key); had {
 		t.size.Add(-1)
+	}
+	t.tell(key)
+}
+
+func (t *Table) tell(host string) {
+	if t.changes != nil {
+		t.changes(host)
 	}
 }
 
