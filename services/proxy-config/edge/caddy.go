@@ -60,9 +60,10 @@ func caddyConfig(c Config, tracing bool) ([]byte, error) {
 
 func (c Config) server(listen string, tls bool, routes []object) object {
 	s := object{
-		"listen":              []string{listen},
-		"protocols":           []string{"h1"},
-		"listener_wrappers":   []object{{"wrapper": module.Listener}},
+		"listen":    []string{listen},
+		"protocols": []string{"h1"},
+		// Counted below TLS: above it, requests would not know that they came over TLS.
+		"listener_wrappers":   []object{{"wrapper": module.Listener}, {"wrapper": "tls"}},
 		"read_header_timeout": "10s",
 		"idle_timeout":        "2m",
 		"max_header_bytes":    64 << 10,
