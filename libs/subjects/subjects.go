@@ -74,6 +74,9 @@ const AllEdgesApplied = "edge.applied.*"
 // AllEdgeCertificates matches what every edge says of getting certificates.
 const AllEdgeCertificates = "edge.certificate.*"
 
+// AllEdgeUpstreams matches what every edge says of instances that fail.
+const AllEdgeUpstreams = "edge.upstream.*"
+
 // DNSChallengeRequests is where edges ask for the TXT records of ACME's challenges.
 const DNSChallengeRequests = "svc.dns.challenge"
 
@@ -170,6 +173,9 @@ func EdgeApplied(edge string) string { return "edge.applied." + edge }
 
 // EdgeCertificate is where one edge says how getting a certificate ended.
 func EdgeCertificate(edge string) string { return "edge.certificate." + edge }
+
+// EdgeUpstream is where one edge says which instances fail.
+func EdgeUpstream(edge string) string { return "edge.upstream." + edge }
 
 // SecretsRequest is where a node asks for the environment of one of its instances.
 func SecretsRequest(node, instance string) string { return "svc.env." + node + "." + instance }

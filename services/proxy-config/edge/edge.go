@@ -60,7 +60,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	}
 	defer f.Close()
 	conns := module.NewConns()
-	module.Register(module.Deps{Table: routes, Pages: writer, Conns: conns, Connected: f.Connected, Pool: newPool(cfg, log), Tunnels: tunnels})
+	module.Register(module.Deps{Table: routes, Pages: writer, Conns: conns, Connected: f.Connected, Away: f.Away, Pool: newPool(cfg, f, log), Tunnels: tunnels})
 	config, err := caddyConfig(cfg, tracingWanted(os.Getenv))
 	if err != nil {
 		return err

@@ -12,7 +12,11 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
+	"github.com/slipway-paas/slipway/gen/slipway/edge/v1"
 	"github.com/slipway-paas/slipway/gen/slipway/routing/v1"
+	"github.com/slipway-paas/slipway/libs/subjects"
 )
 
 // instance is an app's instance that counts, and answers as it is told.
@@ -98,15 +102,34 @@ func TestEqualInstancesGetEqualLoad(t *testing.T) {
 func TestAnInstanceThatFailsIsPassedOverUntilItServesAgain(t *testing.T) {
 	t.Parallel()
 	c := newControl(t)
-	e := c.edge(t.TempDir(), "--eject-burst", "5", "--eject-for", "1s")
+	e := c.edge(t.TempDir(), "--edge-id", "edge-one", "--eject-burst", "5", "--eject-for", "1s")
+	reports, err := c.nc.SubscribeSync(subjects.AllEdgeUpstreams)
+	if err != nil {
+		t.Fatal(err)
+	}
 	bad, good := newInstance(t, "bad", atOnce), newInstance(t, "good", atOnce)
-	c.applied(c.put(serving("pair.test", addressOf(bad.Server), addressOf(good.Server))))
+	route := serving("pair.test", addressOf(bad.Server), addressOf(good.Server))
+	route.OrgId, route.DeploymentId, route.ReleaseId = "acme", "d1", "r1"
+	c.applied(c.put(route))
 
 	bad.status.Store(http.StatusInternalServerError)
 	eventually(t, "it is passed over", func() bool {
 		e.get("pair.test")
 		return strings.Contains(e.log.String(), "an instance is passed over")
 	})
+	msg, err := reports.NextMsg(patience)
+	if err != nil {
+		t.Fatalf("health hears nothing of it: %v", err)
+	}
+	report := &edgev1.UpstreamReport{}
+	if err := proto.Unmarshal(msg.Data, report); err != nil {
+		t.Fatal(err)
+	}
+	if msg.Subject != subjects.EdgeUpstream("edge-one") || report.GetEdgeId() != "edge-one" || report.GetOrgId() != "acme" ||
+		report.GetDeploymentId() != "d1" || report.GetReleaseId() != "r1" || report.GetInstanceId() != "i0" ||
+		report.GetFailures() < 5 || report.GetReason() == "" || !report.GetUntil().AsTime().After(report.GetAt().AsTime()) {
+		t.Errorf("health hears %v", report)
+	}
 	before := bad.asked.Load()
 	for range 30 {
 		if got := e.get("pair.test"); got.status != 200 {

@@ -6,6 +6,7 @@ package module
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/prometheus/client_golang/prometheus"
@@ -48,6 +49,8 @@ type Deps struct {
 	Tunnels *tunnel.Registry
 	// Connected reports whether the control plane is there.
 	Connected func() bool
+	// Away is how long it has not been there; 0 while it is.
+	Away func() time.Duration
 }
 
 // Register makes the modules known to Caddy, once in a process.
