@@ -108,7 +108,10 @@ type Deps struct {
 	// Services says which parts of the platform are ready, for GET /api/v1/health.
 	// It must answer at once.
 	Services func() map[string]bool
-	Version  string
+	// Edges is how many edges are heard, and how many fell silent without having said
+	// that they close; nil when nobody listens. *edges.Watch has it.
+	Edges   func() (living, silent int)
+	Version string
 	// Metrics gets the gateway's figures; nil for none.
 	Metrics prometheus.Registerer
 	// Exposition answers GET /metrics, for callers on this machine only; nil for none.

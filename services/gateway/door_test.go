@@ -10,6 +10,7 @@ import (
 	"time"
 
 	deploymentv1 "github.com/slipway-paas/slipway/gen/slipway/deployment/v1"
+	"github.com/slipway-paas/slipway/services/gateway"
 	"github.com/slipway-paas/slipway/services/gateway/oauth"
 )
 
@@ -60,6 +61,40 @@ func TestHealthSaysWhatIsReady(t *testing.T) {
 		}
 		same(t, map[string]any{
 			"status": step.status, "version": "1.2.3", "services": map[string]any{"scheduler": step.scheduler, "identity": true},
+		}, got.json(t))
+	}
+}
+
+func TestAnEdgeThatIsCutOffShowsWithoutTakingThePlatformDown(t *testing.T) {
+	t.Parallel()
+	living, silent := 0, 0
+	s := begin(t, func(_ *gateway.Config, d *gateway.Deps) {
+		d.Edges = func() (int, int) { return living, silent }
+	})
+	steps := []struct {
+		what           string
+		ready          bool // what a look at the edge of this machine found
+		living, silent int
+		code           int
+		status         string
+		edge           bool
+	}{
+		{"nobody heard yet", false, 0, 0, 503, "starting", false},
+		{"all heard", true, 2, 0, 200, "ok", true},
+		{"one of two is cut off", true, 1, 1, 200, "degraded", false},
+		{"the other is cut off too", true, 0, 2, 503, "degraded", false},
+		{"this machine's has ended, another one serves", false, 1, 0, 200, "degraded", false},
+		{"it is back", true, 2, 0, 200, "ok", true},
+	}
+	for _, step := range steps {
+		living, silent = step.living, step.silent
+		s.services = map[string]bool{"scheduler": true, "edge": step.ready}
+		got := s.call(t, "GET", "/api/v1/health", "", "Authorization: ")
+		if got.status != step.code {
+			t.Errorf("%s: got %d", step.what, got.status)
+		}
+		same(t, map[string]any{
+			"status": step.status, "version": "1.2.3", "services": map[string]any{"scheduler": true, "edge": step.edge},
 		}, got.json(t))
 	}
 }

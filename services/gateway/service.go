@@ -83,7 +83,7 @@ func New(c Config, d Deps) (*Service, error) {
 		events: &eventServer{streams: s.streams, log: d.Log}, webhooks: &webhookServer{webhooks: d.Webhooks, log: d.Log},
 	}
 	register.grpc(s.rpc)
-	health := &healthReport{services: d.Services, version: d.Version}
+	health := &healthReport{services: d.Services, edges: d.Edges, version: d.Version}
 	pages, err := oauth.New(oauth.Deps{
 		Identity: d.OAuth, People: people{authenticator: d.Authenticator, accounts: register.accounts, orgs: register.orgs},
 		Issuer: s.publicURL, Now: d.Now, Log: d.Log,

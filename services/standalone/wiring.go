@@ -25,6 +25,7 @@ import (
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/billing"
 	"github.com/slipway-paas/slipway/services/gateway"
+	gatewayedges "github.com/slipway-paas/slipway/services/gateway/edges"
 	"github.com/slipway-paas/slipway/services/gateway/idempotency"
 	"github.com/slipway-paas/slipway/services/gateway/probes"
 	"github.com/slipway-paas/slipway/services/gateway/ratelimit"
@@ -293,6 +294,7 @@ func (p *platform) buildGateway(ctx context.Context, g *ground) error {
 	if err != nil {
 		return err
 	}
+	heard := gatewayedges.New(g.nats, time.Now)
 	s, err := gateway.New(gateway.Config{Listen: p.config.Listen, PublicURL: p.config.PublicURL, RateLimits: p.config.RateLimits}, gateway.Deps{
 		Scheduler: schedulerv1.NewSchedulerServiceClient(g.calls.Conn()),
 		Admin:     adminv1.NewAdminServiceClient(g.calls.Conn()),
@@ -308,6 +310,7 @@ func (p *platform) buildGateway(ctx context.Context, g *ground) error {
 		Answers:   answers,
 		Probes:    probes.NewJetStream(g.js, p.log),
 		Services:  p.services,
+		Edges:     heard.Edges,
 		Version:   p.options.Version,
 		Metrics:   p.options.Observer.Registry, Exposition: p.options.Observer.Metrics(),
 		Tracing: p.options.Observer.Tracing,
@@ -316,6 +319,7 @@ func (p *platform) buildGateway(ctx context.Context, g *ground) error {
 	if err != nil {
 		return err
 	}
+	p.group.Add("edges", heard)
 	p.group.Add("gateway", s)
 	return nil
 }
