@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	_ "github.com/caddyserver/caddy/v2/modules/standard" // the modules that Caddy's own binary has
@@ -19,13 +18,6 @@ import (
 	"github.com/slipway-paas/slipway/services/proxy-config/edge/module"
 	"github.com/slipway-paas/slipway/services/proxy-config/edge/pages"
 	"github.com/slipway-paas/slipway/services/proxy-config/edge/table"
-)
-
-// How long the listeners wait for the live table at start, before they open with
-// nothing, or with the copy from disk.
-const (
-	firstTable = 3 * time.Second
-	freshTable = time.Second
 )
 
 // Run serves until ctx ends, then lets requests finish for at most cfg.Grace.
@@ -71,11 +63,9 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	go func() { fed <- f.Run(feedCtx) }()
 	defer func() { stopFeed(); <-fed }()
 
-	patience := firstTable
-	if routes.Loaded() {
-		patience = freshTable
+	if !waitForTable(ctx, f, routes, log) {
+		return nil
 	}
-	waitFor(ctx, f.Synced(), patience)
 	if err := caddy.Load(config, true); err != nil {
 		return fmt.Errorf("starting Caddy: %w", err)
 	}
@@ -98,16 +88,6 @@ func shutdown(ctx context.Context, cfg Config, f *feed.Feed, conns *module.Conns
 		log.Warn("cutting connections that did not end in time", "open", conns.Open(), "grace", cfg.Grace)
 	}
 	return nil
-}
-
-func waitFor(ctx context.Context, done <-chan struct{}, limit time.Duration) {
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
-	select {
-	case <-done:
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }
 
 // tracingWanted follows OpenTelemetry's standard variables, and is off without them.
