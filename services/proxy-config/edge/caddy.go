@@ -16,11 +16,11 @@ type object = map[string]any
 // process: what changes with routes is in the table.
 func caddyConfig(c Config, tracing bool) ([]byte, error) {
 	servers := object{
-		"http":    c.server(c.HTTP, false, appRoutes(tracing)),
+		"http":    c.server(c.HTTP, false, c.appRoutes(tracing)),
 		"metrics": metricsServer(c.Metrics),
 	}
 	if c.HTTPS != "" {
-		servers["https"] = c.server(c.HTTPS, true, appRoutes(tracing))
+		servers["https"] = c.server(c.HTTPS, true, c.appRoutes(tracing))
 	}
 	config, err := json.Marshal(object{
 		"admin":   object{"disabled": true, "config": object{"persist": false}},
@@ -64,7 +64,7 @@ func (c Config) server(listen string, tls bool, routes []object) object {
 		"protocols": []string{"h1"},
 		// Counted below TLS: above it, requests would not know that they came over TLS.
 		"listener_wrappers":   []object{{"wrapper": module.Listener}, {"wrapper": "tls"}},
-		"read_header_timeout": "10s",
+		"read_header_timeout": c.HeaderTimeout.String(),
 		"idle_timeout":        "2m",
 		"max_header_bytes":    64 << 10,
 		// Both ports serve: no redirect from one to the other.
@@ -86,7 +86,7 @@ func (c Config) server(listen string, tls bool, routes []object) object {
 }
 
 // appRoutes is the one chain that every request for an app takes.
-func appRoutes(tracing bool) []object {
+func (c Config) appRoutes(tracing bool) []object {
 	chain := []object{{"handler": module.HandlerIDs, "traceparent": !tracing}}
 	if tracing {
 		chain = append(chain, object{"handler": "tracing", "span": "{http.request.method}"})
@@ -95,7 +95,7 @@ func appRoutes(tracing bool) []object {
 		answerRequestID(),
 		object{"handler": module.HandlerHop},
 		object{"handler": module.HandlerRoute},
-		object{"handler": module.HandlerProxy},
+		object{"handler": module.HandlerProxy, "body_timeout": c.BodyTimeout},
 	)
 	return []object{{"handle": chain}}
 }

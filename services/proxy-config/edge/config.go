@@ -25,6 +25,8 @@ type Config struct {
 	TrustedProxies []string      `koanf:"trusted-proxies" usage:"address ranges (CIDR) of proxies in front, whose X-Forwarded-For is believed"`
 	LogLevel       string        `koanf:"log-level" default:"info" usage:"debug, info, warn or error"`
 	Grace          time.Duration `koanf:"grace" default:"10s" usage:"how long requests may take to finish after SIGTERM"`
+	HeaderTimeout  time.Duration `koanf:"header-timeout" default:"10s" usage:"how long a request's headers may take to come"`
+	BodyTimeout    time.Duration `koanf:"body-timeout" default:"1m" usage:"how long a request's body may pause"`
 	Drain          time.Duration `koanf:"drain" default:"5s" usage:"how long WebSockets and event streams of an instance that left its route go on, where the route does not say; the rollout's drain or less"`
 	EjectAfter     int           `koanf:"eject-after" default:"3" usage:"failed requests in a row after which an instance is passed over while another one serves; 0 for never"`
 	EjectBurst     int           `koanf:"eject-burst" default:"10" usage:"server errors within 10 s after which an instance that mostly fails is passed over while another one does not; 0 for never"`
@@ -68,6 +70,9 @@ func (c Config) Validate() error {
 	}
 	if c.Grace <= 0 || c.Grace > 10*time.Minute {
 		errs = append(errs, fmt.Errorf("--grace: %s must be above 0 and at most 10m", c.Grace))
+	}
+	if c.HeaderTimeout <= 0 || c.HeaderTimeout > 10*time.Minute || c.BodyTimeout <= 0 || c.BodyTimeout > time.Hour {
+		errs = append(errs, fmt.Errorf("--header-timeout and --body-timeout: %s and %s must be above 0 and at most 10m and 1h", c.HeaderTimeout, c.BodyTimeout))
 	}
 	if c.Drain < 0 || c.Drain > time.Hour {
 		errs = append(errs, fmt.Errorf("--drain: %s must be between 0 and 1h", c.Drain))

@@ -45,6 +45,9 @@ const (
 // standard library's reverse proxy with a choice of instance, safe retries, and
 // tunnels that end with their instance.
 type Proxy struct {
+	// BodyTimeout bounds the pauses of a request's body.
+	BodyTimeout caddy.Duration `json:"body_timeout,omitempty"`
+
 	deps      Deps
 	transport *http.Transport
 	buffers   *bufferPool
@@ -99,6 +102,10 @@ func (h *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Ha
 	}
 	x := &exchange{proxy: h, host: table.Host(r.Host), w: w, in: r}
 	defer x.release()
+	if r.ContentLength != 0 && h.BodyTimeout > 0 {
+		x.body = &watchedBody{ReadCloser: r.Body, control: http.NewResponseController(w), pause: time.Duration(h.BodyTimeout)}
+		r.Body = x.body
+	}
 	for name, values := range w.Header() {
 		x.own = append(x.own, ownHeader{name, values})
 	}
@@ -116,6 +123,8 @@ type exchange struct {
 	host  string
 	w     http.ResponseWriter
 	in    *http.Request
+	// body is the request's; nil when it has none.
+	body *watchedBody
 
 	// own are the answer's headers from before: the standard proxy clears them when an
 	// app sends an interim answer (1xx).
@@ -169,6 +178,8 @@ func (x *exchange) failed(_ http.ResponseWriter, _ *http.Request, err error) {
 	var handled caddyhttp.HandlerError
 	switch {
 	case errors.Is(err, errTunnelled):
+	case x.body != nil && x.body.stopped():
+		x.err = caddyhttp.Error(http.StatusRequestTimeout, err)
 	case errors.As(err, &tooLarge):
 		x.err = caddyhttp.Error(http.StatusRequestEntityTooLarge, err)
 	case errors.As(err, &handled):
@@ -215,6 +226,9 @@ var errTunnelled = errors.New("the connection was a tunnel")
 
 // answered looks at an answer before it is passed on.
 func (x *exchange) answered(res *http.Response) error {
+	if x.body != nil {
+		x.body.letBe()
+	}
 	header := x.w.Header()
 	for _, own := range x.own {
 		if header[own.name] == nil {

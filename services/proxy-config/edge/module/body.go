@@ -1,0 +1,74 @@
+package module
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+)
+
+// errBodyPaused: the client sent headers and then let a body wait.
+var errBodyPaused = errors.New("the request's body stopped coming")
+
+// watchedBody bounds the pauses of a request's body, so that nobody holds an app's
+// connection by sending nothing. A slow body that keeps coming is let be, and so are
+// pauses once the app began its answer: the two may be talking.
+type watchedBody struct {
+	io.ReadCloser
+	control *http.ResponseController
+	pause   time.Duration
+
+	mu     sync.Mutex
+	until  time.Time
+	let    bool
+	paused bool
+}
+
+func (b *watchedBody) Read(p []byte) (int, error) {
+	b.begin(time.Now())
+	n, err := b.ReadCloser.Read(p)
+	if err == nil {
+		return n, nil
+	}
+	var t net.Error
+	if errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &t) && t.Timeout() {
+		b.mu.Lock()
+		b.paused = true
+		b.mu.Unlock()
+		return n, errBodyPaused
+	}
+	b.letBe()
+	return n, err
+}
+
+func (b *watchedBody) begin(now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	// Setting it costs more than a read that finds its bytes: not before a quarter is over.
+	if b.let || b.until.Sub(now) >= b.pause*3/4 {
+		return
+	}
+	b.until = now.Add(b.pause)
+	// A connection that knows no deadlines has its own limits.
+	_ = b.control.SetReadDeadline(b.until)
+}
+
+// letBe ends the watch: the connection is waited on for other reasons now.
+func (b *watchedBody) letBe() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.let {
+		return
+	}
+	b.let = true
+	_ = b.control.SetReadDeadline(time.Time{})
+}
+
+func (b *watchedBody) stopped() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.paused
+}
