@@ -37,6 +37,7 @@ func sections() []section {
 		{"events", "appends and projected events beside raw JetStream", 3 * time.Minute, eventsSection},
 		{"restarts", "20 restarts under constant requests", 5 * time.Minute, restartsSection},
 		{"rebuild", "the read model rebuilt from a long log, beside raw consume and COPY", 20 * time.Minute, rebuildSection},
+		{"edge", "the edge beside plain Caddy and the app itself, with 10 to 50,000 hosts", 10 * time.Minute, edgeSection},
 		{"memory", "idle memory at 0 and 100 apps", 5 * time.Minute, memorySection},
 	}
 }
