@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/slipway-paas/slipway/services/proxy-config/edge/balance"
+	"github.com/slipway-paas/slipway/services/proxy-config/edge/origin"
 	"github.com/slipway-paas/slipway/services/proxy-config/edge/table"
 )
 
@@ -49,7 +50,7 @@ type Proxy struct {
 	BodyTimeout caddy.Duration `json:"body_timeout,omitempty"`
 
 	deps      Deps
-	transport *http.Transport
+	transport *origin.Transport
 	buffers   *bufferPool
 	log       *zap.Logger
 	errorLog  *log.Logger
@@ -70,19 +71,19 @@ func (h *Proxy) Provision(ctx caddy.Context) error {
 	h.errorLog = errorLog
 	h.buffers = &bufferPool{sync.Pool{New: func() any { b := make([]byte, copyBuffer); return &b }}}
 	dialer := &net.Dialer{Timeout: dialTimeout, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Interval: probeInterval}}
-	h.transport = &http.Transport{
-		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			conn, err := dialer.DialContext(ctx, network, address)
-			if err != nil {
-				return nil, unreachableError{err}
-			}
-			return conn, nil
+	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dialer.DialContext(ctx, network, address)
+		if err != nil {
+			return nil, unreachableError{err}
+		}
+		return conn, nil
+	}
+	h.transport = &origin.Transport{
+		Dial: dial, AnswerTimeout: answerTimeout, IdleTimeout: idleTimeout, IdlePerHost: idlePerApp,
+		Others: &http.Transport{
+			DialContext: dial, ResponseHeaderTimeout: answerTimeout, ExpectContinueTimeout: continueTimeout,
+			IdleConnTimeout: idleTimeout, MaxIdleConnsPerHost: idlePerApp, DisableCompression: true,
 		},
-		ResponseHeaderTimeout: answerTimeout,
-		ExpectContinueTimeout: continueTimeout,
-		IdleConnTimeout:       idleTimeout,
-		MaxIdleConnsPerHost:   idlePerApp,
-		DisableCompression:    true,
 	}
 	return nil
 }
