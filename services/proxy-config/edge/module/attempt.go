@@ -26,7 +26,7 @@ var errNoInstance = errors.New("the route has no instance")
 
 // RoundTrip implements http.RoundTripper: it sends the request to an instance that
 // the table holds at this very attempt, and to another one when that is safe.
-func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
+func (x *passage) RoundTrip(req *http.Request) (*http.Response, error) {
 	var body *replayable
 	if req.Body != nil {
 		body = &replayable{ReadCloser: req.Body}
@@ -46,7 +46,10 @@ func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 			x.proxy.deps.Pool.Found(x.instance, route, outcomeOf(res))
 			return res, nil
 		}
-		if req.Context().Err() == nil || errors.Is(req.Context().Err(), context.DeadlineExceeded) {
+		switch {
+		case timedOut(req.Context()):
+			x.proxy.deps.Pool.Found(x.instance, route, balance.TimedOut)
+		case req.Context().Err() == nil && (body == nil || !body.failed.Load()):
 			x.proxy.deps.Pool.Found(x.instance, route, failureOf(err))
 		}
 		if attempt == maxRetries || time.Since(began) > retryFor || !mayRepeat(req, body, err) || !pause(req.Context(), retryPause) {
@@ -58,7 +61,7 @@ func (x *exchange) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 // take gives back the instance of the attempt before and chooses the next one.
-func (x *exchange) take() (*routingv1.Route, error) {
+func (x *passage) take() (*routingv1.Route, error) {
 	route, known := x.proxy.deps.Table.Lookup(x.host)
 	tried := x.instance
 	if tried != nil {
@@ -121,7 +124,7 @@ func failureOf(err error) balance.Outcome {
 	switch {
 	case unreachable(err):
 		return balance.Unreachable
-	case timeout(err) || errors.Is(err, context.DeadlineExceeded):
+	case timeout(err):
 		return balance.TimedOut
 	default:
 		return balance.BrokenOff
@@ -133,11 +136,17 @@ func failureOf(err error) balance.Outcome {
 type replayable struct {
 	io.ReadCloser
 	read atomic.Bool
+	// failed: what went wrong is the client's, or a limit's.
+	failed atomic.Bool
 }
 
 func (b *replayable) Read(p []byte) (int, error) {
 	b.read.Store(true)
-	return b.ReadCloser.Read(p)
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		b.failed.Store(true)
+	}
+	return n, err
 }
 
 func (b *replayable) Close() error { return nil }

@@ -1,6 +1,7 @@
 package module
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net"
@@ -25,6 +26,28 @@ type watchedBody struct {
 	until  time.Time
 	let    bool
 	paused bool
+}
+
+// mayLackBody: requests of these methods have no body but rarely.
+func mayLackBody(method string) bool {
+	return method == http.MethodGet || method == http.MethodHead || method == http.MethodOptions
+}
+
+// findBody settles whether a request has a body where its headers do not say so, as
+// over HTTP/3: only one that has none may be sent again.
+func findBody(r *http.Request) {
+	var first [1]byte
+	n, err := io.ReadFull(r.Body, first[:])
+	if n == 0 && errors.Is(err, io.EOF) {
+		r.Body, r.ContentLength = http.NoBody, 0
+		return
+	}
+	r.Body = readCloser{io.MultiReader(bytes.NewReader(first[:n]), r.Body), r.Body}
+}
+
+type readCloser struct {
+	io.Reader
+	io.Closer
 }
 
 func (b *watchedBody) Read(p []byte) (int, error) {

@@ -23,12 +23,8 @@ import (
 )
 
 const (
-	dialTimeout = 2 * time.Second
-	// answerTimeout bounds the time until an app begins its answer.
+	dialTimeout   = 2 * time.Second
 	answerTimeout = 5 * time.Minute
-	// continueTimeout is how long a body that waits for "100 Continue" is held back
-	// from an app that does not say it.
-	continueTimeout = time.Second
 	// idleTimeout of connections to apps. It is shorter than the keep-alive of the
 	// usual app servers (gunicorn 2 s, Node and uvicorn 5 s), so that the edge closes
 	// an idle connection before the app does: a POST never meets one just closed.
@@ -48,6 +44,8 @@ const (
 type Proxy struct {
 	// BodyTimeout bounds the pauses of a request's body.
 	BodyTimeout caddy.Duration `json:"body_timeout,omitempty"`
+	// AnswerTimeout bounds the time until an app begins its answer; 5 minutes when 0.
+	AnswerTimeout caddy.Duration `json:"answer_timeout,omitempty"`
 
 	deps      Deps
 	transport *origin.Transport
@@ -78,10 +76,14 @@ func (h *Proxy) Provision(ctx caddy.Context) error {
 		}
 		return conn, nil
 	}
+	patience := time.Duration(h.AnswerTimeout)
+	if patience <= 0 {
+		patience = answerTimeout
+	}
 	h.transport = &origin.Transport{
-		Dial: dial, AnswerTimeout: answerTimeout, IdleTimeout: idleTimeout, IdlePerHost: idlePerApp,
+		Dial: dial, AnswerTimeout: patience, IdleTimeout: idleTimeout, IdlePerHost: idlePerApp,
 		Others: &http.Transport{
-			DialContext: dial, ResponseHeaderTimeout: answerTimeout, ExpectContinueTimeout: continueTimeout,
+			DialContext: dial, ResponseHeaderTimeout: patience,
 			IdleConnTimeout: idleTimeout, MaxIdleConnsPerHost: idlePerApp, DisableCompression: true,
 		},
 	}
@@ -101,8 +103,11 @@ func (h *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Ha
 	if r.Method == http.MethodConnect {
 		return caddyhttp.Error(http.StatusMethodNotAllowed, errors.New("the edge opens no tunnels"))
 	}
-	x := &exchange{proxy: h, host: table.Host(r.Host), w: w, in: r}
+	x := &passage{proxy: h, host: table.Host(r.Host), w: w, in: r}
 	defer x.release()
+	if r.ProtoMajor == 3 && r.ContentLength < 0 && len(r.Trailer) == 0 && mayLackBody(r.Method) {
+		findBody(r)
+	}
 	if r.ContentLength != 0 && h.BodyTimeout > 0 {
 		x.body = &watchedBody{ReadCloser: r.Body, control: http.NewResponseController(w), pause: time.Duration(h.BodyTimeout)}
 		r.Body = x.body
@@ -118,14 +123,16 @@ func (h *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Ha
 	return x.err
 }
 
-// exchange is one request and what becomes of it.
-type exchange struct {
+// passage is one request and what becomes of it.
+type passage struct {
 	proxy *Proxy
 	host  string
 	w     http.ResponseWriter
 	in    *http.Request
 	// body is the request's; nil when it has none.
 	body *watchedBody
+	// answer is the body of the app's answer.
+	answer answerBody
 
 	// own are the answer's headers from before: the standard proxy clears them when an
 	// app sends an interim answer (1xx).
@@ -146,22 +153,25 @@ type ownHeader struct {
 	values []string
 }
 
-func (x *exchange) release() {
+func (x *passage) release() {
 	if x.instance != nil {
 		x.instance.Done()
 	}
 }
 
+// lastTried is the placeholder of the instance that was asked last, as host:port.
+const lastTried = "http.reverse_proxy.upstream.hostport"
+
 // publish gives what Caddy's own reverse proxy would to log formats: which instance
 // it was, and how long it took to begin its answer.
-func (x *exchange) publish() {
+func (x *passage) publish() {
 	repl, ok := x.in.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
 	if !ok {
 		return
 	}
 	repl.Map(func(key string) (any, bool) {
 		switch key {
-		case "http.reverse_proxy.upstream.hostport":
+		case lastTried:
 			if x.instance == nil {
 				return nil, false
 			}
@@ -174,7 +184,7 @@ func (x *exchange) publish() {
 }
 
 // failed is told why there is no answer to pass on.
-func (x *exchange) failed(_ http.ResponseWriter, _ *http.Request, err error) {
+func (x *passage) failed(_ http.ResponseWriter, _ *http.Request, err error) {
 	var tooLarge *http.MaxBytesError
 	var handled caddyhttp.HandlerError
 	switch {
@@ -185,7 +195,7 @@ func (x *exchange) failed(_ http.ResponseWriter, _ *http.Request, err error) {
 		x.err = caddyhttp.Error(http.StatusRequestEntityTooLarge, err)
 	case errors.As(err, &handled):
 		x.err = handled
-	case errors.Is(err, context.DeadlineExceeded) || timeout(err) && !unreachable(err):
+	case errors.Is(err, context.DeadlineExceeded) || timeout(err) && !unreachable(err) || timedOut(x.in.Context()):
 		x.err = caddyhttp.Error(http.StatusGatewayTimeout, err)
 	case x.in.Context().Err() != nil:
 		// The client left: the status is for the access log.
@@ -208,6 +218,11 @@ func unreachable(err error) bool {
 	return errors.As(err, &e)
 }
 
+// timedOut reports whether the request was ended from here, and not by its client.
+func timedOut(ctx context.Context) bool {
+	return ctx.Err() != nil && !errors.Is(context.Cause(ctx), context.Canceled)
+}
+
 func timeout(err error) bool {
 	var t net.Error
 	return errors.As(err, &t) && t.Timeout()
@@ -226,7 +241,7 @@ func (p *bufferPool) Put(b []byte) { p.Pool.Put(&b) }
 var errTunnelled = errors.New("the connection was a tunnel")
 
 // answered looks at an answer before it is passed on.
-func (x *exchange) answered(res *http.Response) error {
+func (x *passage) answered(res *http.Response) error {
 	if x.body != nil {
 		x.body.letBe()
 	}
@@ -250,13 +265,37 @@ func (x *exchange) answered(res *http.Response) error {
 	if isEventStream(res) {
 		res.Body = x.endable(res.Body)
 	}
+	x.answer = answerBody{ReadCloser: res.Body, client: x.w}
+	res.Body = &x.answer
 	return nil
+}
+
+// answerBody has the client see what there is of an answer that breaks off, before its
+// connection is broken off too.
+type answerBody struct {
+	io.ReadCloser
+	client http.ResponseWriter
+	failed error
+}
+
+func (b *answerBody) Read(p []byte) (int, error) {
+	if b.failed != nil {
+		// A connection that cannot be flushed is gone.
+		_ = http.NewResponseController(b.client).Flush()
+		return 0, b.failed
+	}
+	n, err := b.ReadCloser.Read(p)
+	if err == nil || errors.Is(err, io.EOF) {
+		return n, err
+	}
+	b.failed = err
+	return n, nil
 }
 
 var (
 	_ caddy.Provisioner           = (*Proxy)(nil)
 	_ caddy.CleanerUpper          = (*Proxy)(nil)
 	_ caddyhttp.MiddlewareHandler = (*Proxy)(nil)
-	_ http.RoundTripper           = (*exchange)(nil)
+	_ http.RoundTripper           = (*passage)(nil)
 	_ io.Closer                   = (*endableBody)(nil)
 )

@@ -16,7 +16,7 @@ const stickyCookie = "slipway_instance"
 const via = "1.1 slipway"
 
 // rewrite makes the request that the app gets. Hop-by-hop headers are gone by now.
-func (x *exchange) rewrite(p *httputil.ProxyRequest) {
+func (x *passage) rewrite(p *httputil.ProxyRequest) {
 	out := p.Out
 	out.URL.Scheme = "http"
 	// As the client sent it: the app decides what it can read.
@@ -27,6 +27,16 @@ func (x *exchange) rewrite(p *httputil.ProxyRequest) {
 	} else {
 		out.Header["Via"] = []string{via}
 	}
+	if p.In.TLS != nil && !p.In.TLS.HandshakeComplete {
+		// RFC 8470 section 5.1: the app decides whether it takes what may be replayed.
+		out.Header["Early-Data"] = []string{"1"}
+	}
+	if len(p.In.Trailer) > 0 && out.Body != nil {
+		// Filled when the body is read to its end, and sent after it: in chunks only.
+		out.Trailer = p.In.Trailer
+		out.ContentLength = -1
+		delete(out.Header, "Content-Length")
+	}
 	if out.Header["Upgrade"] != nil {
 		spellWebSocketHeaders(out.Header)
 	}
@@ -34,7 +44,7 @@ func (x *exchange) rewrite(p *httputil.ProxyRequest) {
 
 // forwarded says who asked, for what and how. What stands there already is believed
 // when a trusted proxy said it.
-func (x *exchange) forwarded(in *http.Request, out http.Header) {
+func (x *passage) forwarded(in *http.Request, out http.Header) {
 	peer, _, err := net.SplitHostPort(in.RemoteAddr)
 	if err != nil {
 		peer = in.RemoteAddr
@@ -98,7 +108,7 @@ func askedFor(r *http.Request) string {
 	return cookie.Value
 }
 
-func (x *exchange) cookie() *http.Cookie {
+func (x *passage) cookie() *http.Cookie {
 	secure := x.in.TLS != nil
 	if trusted, _ := caddyhttp.GetVar(x.in.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted {
 		secure = secure || lastOr(x.in.Header["X-Forwarded-Proto"], "") == "https"

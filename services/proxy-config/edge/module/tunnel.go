@@ -16,7 +16,7 @@ import (
 
 // tunnel passes bytes between a client and the instance that switched protocols,
 // until either ends, or the instance has left the route and its drain is over.
-func (x *exchange) tunnel(res *http.Response) error {
+func (x *passage) tunnel(res *http.Response) error {
 	app, ok := res.Body.(io.ReadWriteCloser)
 	if !ok {
 		return errors.Join(errors.New("the connection to the app cannot be written to"), res.Body.Close())
@@ -46,7 +46,7 @@ func (x *exchange) tunnel(res *http.Response) error {
 
 // hijack answers the client and takes its connection over. ahead is what the client
 // sent without waiting for the answer.
-func (x *exchange) hijack(header http.Header) (client net.Conn, ahead []byte, err error) {
+func (x *passage) hijack(header http.Header) (client net.Conn, ahead []byte, err error) {
 	h := x.w.Header()
 	for name, values := range header {
 		h[name] = values
@@ -105,7 +105,7 @@ func isEventStream(res *http.Response) bool {
 
 // endable makes an event stream end when its instance has left and the drain is over.
 // It ends as if the app had ended it, so that the client asks again.
-func (x *exchange) endable(body io.ReadCloser) io.ReadCloser {
+func (x *passage) endable(body io.ReadCloser) io.ReadCloser {
 	b := &endableBody{ReadCloser: body}
 	b.entry = x.proxy.deps.Tunnels.Add(x.host, x.instance.Address, x.drain, b.end)
 	return b

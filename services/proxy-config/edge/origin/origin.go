@@ -26,8 +26,9 @@ const (
 	maxInterim = 5
 )
 
-// Transport is an http.RoundTripper. Its requests must be without a fragment of
-// hop-by-hop headers: it writes them as they are.
+// Transport is an http.RoundTripper for plain HTTP. It writes a request's headers as
+// they are: hop-by-hop ones must be gone. Of httptrace it calls GetConn, GotConn,
+// GotFirstResponseByte and Got1xxResponse.
 type Transport struct {
 	// Dial makes a connection to host:port.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
@@ -78,11 +79,23 @@ func (t *Transport) CloseIdleConnections() { t.pool.clear() }
 
 func (t *Transport) connection(req *http.Request) (*conn, error) {
 	address := req.URL.Host
+	trace := httptrace.ContextClientTrace(req.Context())
+	if trace != nil && trace.GetConn != nil {
+		trace.GetConn(address)
+	}
+	c, err := t.idleOrNew(req.Context(), address)
+	if err == nil && trace != nil && trace.GotConn != nil {
+		trace.GotConn(httptrace.GotConnInfo{Conn: c.Conn, Reused: c.used, WasIdle: c.used})
+	}
+	return c, err
+}
+
+func (t *Transport) idleOrNew(ctx context.Context, address string) (*conn, error) {
 	if c := t.pool.take(address, t.IdleTimeout); c != nil {
 		c.used, c.answered = true, false
 		return c, nil
 	}
-	raw, err := t.Dial(req.Context(), "tcp", address)
+	raw, err := t.Dial(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
 	}
@@ -127,9 +140,13 @@ func (c *conn) exchange(req *http.Request) (*http.Response, error) {
 		return nil, fmt.Errorf("writing the request: %w", err)
 	}
 	c.left = maxHeader
+	trace := httptrace.ContextClientTrace(req.Context())
 	for range maxInterim + 1 {
 		if _, err := c.in.Peek(1); err != nil {
 			return nil, fmt.Errorf("reading the answer: %w", err)
+		}
+		if !c.answered && trace != nil && trace.GotFirstResponseByte != nil {
+			trace.GotFirstResponseByte()
 		}
 		c.answered = true
 		res, err := http.ReadResponse(c.in, req)
@@ -143,7 +160,7 @@ func (c *conn) exchange(req *http.Request) (*http.Response, error) {
 			c.left = unlimited
 			return res, nil
 		}
-		if trace := httptrace.ContextClientTrace(req.Context()); trace != nil && trace.Got1xxResponse != nil {
+		if trace != nil && trace.Got1xxResponse != nil {
 			if err := trace.Got1xxResponse(res.StatusCode, textproto.MIMEHeader(res.Header)); err != nil {
 				return nil, err
 			}
