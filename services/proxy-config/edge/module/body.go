@@ -19,8 +19,11 @@ var errBodyPaused = errors.New("the request's body stopped coming")
 // pauses once the app began its answer: the two may be talking.
 type watchedBody struct {
 	io.ReadCloser
+	client  http.ResponseWriter
 	control *http.ResponseController
 	pause   time.Duration
+	// expected: the client waits for "100 Continue" before it sends the body.
+	expected bool
 
 	mu     sync.Mutex
 	until  time.Time
@@ -51,7 +54,9 @@ type readCloser struct {
 }
 
 func (b *watchedBody) Read(p []byte) (int, error) {
-	b.begin(time.Now())
+	if err := b.begin(time.Now()); err != nil {
+		return 0, err
+	}
 	n, err := b.ReadCloser.Read(p)
 	if err == nil {
 		return n, nil
@@ -67,17 +72,30 @@ func (b *watchedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (b *watchedBody) begin(now time.Time) {
+func (b *watchedBody) begin(now time.Time) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.expected {
+		if b.let {
+			return errNotAskedFor
+		}
+		// Said here and not by the server at its first read: an answer that begins in
+		// between would keep it unsaid, and the read would wait for ever.
+		b.expected = false
+		b.client.WriteHeader(http.StatusContinue)
+	}
 	// Setting it costs more than a read that finds its bytes: not before a quarter is over.
 	if b.let || b.until.Sub(now) >= b.pause*3/4 {
-		return
+		return nil
 	}
 	b.until = now.Add(b.pause)
 	// A connection that knows no deadlines has its own limits.
 	_ = b.control.SetReadDeadline(b.until)
+	return nil
 }
+
+// errNotAskedFor: the app answered before anybody told the client to go on.
+var errNotAskedFor = errors.New("the request's body was not asked for")
 
 // letBe ends the watch: the connection is waited on for other reasons now.
 func (b *watchedBody) letBe() {

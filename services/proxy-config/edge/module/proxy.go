@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"strings"
 	"sync"
 	"time"
 
@@ -109,7 +110,10 @@ func (h *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Ha
 		findBody(r)
 	}
 	if r.ContentLength != 0 && h.BodyTimeout > 0 {
-		x.body = &watchedBody{ReadCloser: r.Body, control: http.NewResponseController(w), pause: time.Duration(h.BodyTimeout)}
+		x.body = &watchedBody{
+			ReadCloser: r.Body, client: w, control: http.NewResponseController(w), pause: time.Duration(h.BodyTimeout),
+			expected: strings.EqualFold(r.Header.Get("Expect"), "100-continue") && r.ProtoAtLeast(1, 1),
+		}
 		r.Body = x.body
 	}
 	for name, values := range w.Header() {

@@ -22,6 +22,8 @@ func (x *passage) rewrite(p *httputil.ProxyRequest) {
 	// As the client sent it: the app decides what it can read.
 	out.URL.RawQuery = p.In.URL.RawQuery
 	x.forwarded(p.In, out.Header)
+	// The edge says "100 Continue" itself, when it begins to pass the body on.
+	delete(out.Header, "Expect")
 	if prior := out.Header["Via"]; len(prior) > 0 {
 		out.Header["Via"] = []string{strings.Join(prior, ", ") + ", " + via}
 	} else {
