@@ -4,6 +4,8 @@ import (
 	"maps"
 	"slices"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+
 	deploymentv1 "github.com/slipway-paas/slipway/gen/slipway/deployment/v1"
 	routingv1 "github.com/slipway-paas/slipway/gen/slipway/routing/v1"
 	"github.com/slipway-paas/slipway/libs/eventstore"
@@ -36,6 +38,7 @@ type deployment struct {
 	next        string // release rolling out; empty for none
 	numbers     map[string]uint32
 	instances   map[string]*instance
+	drain       *durationpb.Duration // of the last release asked for; nil when it has none
 	bound       binding
 	sequence    uint64
 	traceParent string
@@ -112,7 +115,7 @@ func (d *deployment) evolve(rec eventstore.Recorded) {
 }
 
 func (d *deployment) rollOut(r *deploymentv1.Release, rec eventstore.Recorded) {
-	d.numbers[r.GetId()] = r.GetNumber()
+	d.numbers[r.GetId()], d.drain = r.GetNumber(), r.GetDeadlines().GetDrain()
 	d.next, d.phase, d.traceParent = r.GetId(), phaseServing, rec.TraceParent
 	if !d.namesHeld {
 		d.namesHeld, d.heldSince = true, rec.Sequence
@@ -212,7 +215,7 @@ func (d *deployment) route(host string) *routingv1.Route {
 	release, instances := d.serving()
 	r := &routingv1.Route{
 		Host: host, OrgId: d.org, DeploymentId: d.id, ReleaseId: release,
-		State: d.state(len(instances)), Sequence: d.sequence,
+		State: d.state(len(instances)), Sequence: d.sequence, Policy: d.withDrain(nil),
 	}
 	for _, i := range instances {
 		r.Upstreams = append(r.Upstreams, &routingv1.Upstream{InstanceId: i.id, Address: i.address})
