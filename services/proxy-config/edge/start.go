@@ -19,6 +19,11 @@ const (
 	complainEvery = 10 * time.Second
 )
 
+// ballastBytes are counted as live by the garbage collector and never touched, so that it
+// uses no memory. An edge's own data is a few megabytes: without ballast each few
+// hundred requests would pay for a collection.
+const ballastBytes = 48 << 20
+
 // waitForTable returns true once the edge has its whole table: the live one, or,
 // while the control plane is away, the copy from disk. Until then no listener is
 // open, so that whoever balances over edges takes this one for down and goes to
