@@ -30,7 +30,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 		return err
 	}
 	log = log.With("edge", id)
-	ballast := make([]byte, ballastBytes)
+	ballast := tuneGC(os.Getenv)
 	defer runtime.KeepAlive(ballast)
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return fmt.Errorf("making the data directory: %w", err)
