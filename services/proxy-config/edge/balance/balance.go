@@ -89,10 +89,10 @@ func New(s Settings, now func() time.Time, ejected func(Ejection)) *Pool {
 }
 
 // Take chooses an instance of the route and counts a request to it; Done must
-// follow. tried is the instance of the attempt before, avoided while there is
+// follow. tried are the instances of the attempts before, avoided while there is
 // another; token is the client's own, empty for none. It returns nil when the
 // route has no instance.
-func (p *Pool) Take(route *routingv1.Route, tried *Instance, token string) *Instance {
+func (p *Pool) Take(route *routingv1.Route, tried []*Instance, token string) *Instance {
 	upstreams := route.GetUpstreams()
 	now := p.now().UnixNano()
 	var best *Instance
@@ -104,8 +104,8 @@ func (p *Pool) Take(route *routingv1.Route, tried *Instance, token string) *Inst
 			best = i
 			break
 		}
-		r := rank{tried: i == tried, ejected: i.until.Load() > now, load: i.underWay.Load()}
-		if token != "" && token == i.Token && !r.tried && !r.ejected {
+		r := rank{tried: times(i, tried), ejected: i.until.Load() > now, load: i.underWay.Load()}
+		if token != "" && token == i.Token && r.tried == 0 && !r.ejected {
 			best = i
 			break
 		}
@@ -128,13 +128,24 @@ func (p *Pool) Take(route *routingv1.Route, tried *Instance, token string) *Inst
 
 // rank orders instances by who should get the next request.
 type rank struct {
-	tried, ejected bool
-	load           int64
+	tried   int
+	ejected bool
+	load    int64
+}
+
+func times(i *Instance, tried []*Instance) int {
+	n := 0
+	for _, t := range tried {
+		if t == i {
+			n++
+		}
+	}
+	return n
 }
 
 func (r rank) before(other rank) bool {
 	if r.tried != other.tried {
-		return other.tried
+		return r.tried < other.tried
 	}
 	if r.ejected != other.ejected {
 		return other.ejected

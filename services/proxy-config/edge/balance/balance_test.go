@@ -2,6 +2,7 @@ package balance_test
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -209,7 +210,7 @@ func TestAClientKeepsItsInstanceWhileThatServes(t *testing.T) {
 			t.Fatal("another one, although mine has the most requests only because they are mine")
 		}
 	}
-	if i := w.Take(r, mine, mine.Token); i == mine {
+	if i := w.Take(r, []*balance.Instance{mine}, mine.Token); i == mine {
 		t.Error("the attempt after a failure goes to the same one")
 	}
 	for range 3 {
@@ -228,15 +229,27 @@ func TestTheAttemptAfterAFailureGoesElsewhereWhereItCan(t *testing.T) {
 	w, r := newWorld(), route(2)
 	first := w.find(t, r, "i0")
 	for range 50 {
-		i := w.Take(r, first, "")
+		i := w.Take(r, []*balance.Instance{first}, "")
 		i.Done()
 		if i == first {
 			t.Fatal("the same instance again")
 		}
 	}
+	three := route(3)
+	for range 50 {
+		var tried []*balance.Instance
+		for range 3 {
+			i := w.Take(three, tried, "")
+			i.Done()
+			if slices.Contains(tried, i) {
+				t.Fatal("one was tried twice before another was tried once")
+			}
+			tried = append(tried, i)
+		}
+	}
 	only := newWorld()
 	one := only.find(t, route(1), "i0")
-	if only.Take(route(1), one, "") != one {
+	if only.Take(route(1), []*balance.Instance{one}, "") != one {
 		t.Error("the only instance is not tried again")
 	}
 	if only.Take(&routingv1.Route{}, nil, "") != nil {

@@ -63,9 +63,9 @@ func (x *passage) RoundTrip(req *http.Request) (*http.Response, error) {
 // take gives back the instance of the attempt before and chooses the next one.
 func (x *passage) take() (*routingv1.Route, error) {
 	route, known := x.proxy.deps.Table.Lookup(x.host)
-	tried := x.instance
-	if tried != nil {
-		tried.Done()
+	if x.instance != nil {
+		x.instance.Done()
+		x.tried = append(x.tried, x.instance)
 		x.instance = nil
 	}
 	if known && table.Serves(route) {
@@ -74,7 +74,7 @@ func (x *passage) take() (*routingv1.Route, error) {
 		if x.sticky = policy.GetSticky(); x.sticky {
 			x.asked = askedFor(x.in)
 		}
-		x.instance = x.proxy.deps.Pool.Take(route, tried, x.asked)
+		x.instance = x.proxy.deps.Pool.Take(route, x.tried, x.asked)
 	}
 	if x.instance == nil {
 		return nil, caddyhttp.Error(http.StatusServiceUnavailable, errNoInstance)

@@ -143,6 +143,8 @@ type passage struct {
 	own []ownHeader
 
 	instance *balance.Instance
+	// tried are the instances of the attempts before.
+	tried []*balance.Instance
 	// sticky is set when the route's clients are to stay with their instance, asked
 	// is the token this one came with.
 	sticky  bool
