@@ -8,8 +8,10 @@ import (
 	"fmt"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/certmagic"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/slipway-paas/slipway/services/proxy-config/edge/certs"
 	"github.com/slipway-paas/slipway/services/proxy-config/edge/pages"
 	"github.com/slipway-paas/slipway/services/proxy-config/edge/table"
 )
@@ -32,6 +34,14 @@ const (
 	Permission = "slipway"
 	// UnknownHosts gives hosts that are not in the table a certificate all the same.
 	UnknownHosts = "slipway_unknown"
+	// KeptCertificates gives hosts in the table the certificates that the keeper has.
+	KeptCertificates = "slipway_kept"
+	// Shared is the storage that edges share.
+	Shared = "slipway"
+	// HandlerRedirect sends requests from HTTP to HTTPS.
+	HandlerRedirect = "slipway_redirect"
+	// HandlerHSTS has browsers use HTTPS only.
+	HandlerHSTS = "slipway_hsts"
 	// Listener counts open connections.
 	Listener = "slipway_count"
 )
@@ -41,6 +51,10 @@ type Deps struct {
 	Table *table.Table
 	Pages *pages.Writer
 	Conns *Conns
+	// Certs gets and keeps certificates.
+	Certs *certs.Keeper
+	// Storage is shared by all edges; nil where each has its own.
+	Storage certmagic.Storage
 	// Connected reports whether the control plane is there.
 	Connected func() bool
 }
@@ -49,7 +63,8 @@ type Deps struct {
 func Register(d Deps) {
 	for _, m := range []caddy.Module{
 		&IDs{}, &Hop{}, &Route{deps: d}, &Errors{deps: d}, &Ready{deps: d},
-		&UpstreamSource{table: d.Table}, &CertPermission{table: d.Table}, &UnknownCert{table: d.Table}, &CountConns{conns: d.Conns},
+		&UpstreamSource{table: d.Table}, &CertPermission{keeper: d.Certs}, &UnknownCert{table: d.Table}, &CountConns{conns: d.Conns},
+		&Certificates{keeper: d.Certs}, &SharedStorage{storage: d.Storage}, &Redirect{deps: d}, &HSTS{deps: d},
 	} {
 		caddy.RegisterModule(m)
 	}

@@ -22,7 +22,12 @@ type Table struct {
 	revision atomic.Uint64
 	version  atomic.Uint64
 	loaded   atomic.Bool
+	observe  func(host string, route *routingv1.Route)
 }
+
+// Observe has f told of each host that is new or gets another kind, and with nil of each
+// that goes, by whoever changes the table. It is called once, before the first change.
+func (t *Table) Observe(f func(host string, route *routingv1.Route)) { t.observe = f }
 
 // Lookup returns the route of a normalised host (see Host).
 func (t *Table) Lookup(host string) (*routingv1.Route, bool) {
@@ -91,14 +96,22 @@ func (t *Table) Routes() []*routingv1.Route {
 }
 
 func (t *Table) put(route *routingv1.Route) {
-	if _, had := t.routes.Swap(subjects.HostKey(route.GetHost()), route); !had {
+	key := subjects.HostKey(route.GetHost())
+	before, had := t.routes.Swap(key, route)
+	if !had {
 		t.size.Add(1)
+	}
+	if t.observe != nil && (!had || before.(*routingv1.Route).GetKind() != route.GetKind()) {
+		t.observe(key, route)
 	}
 }
 
 func (t *Table) remove(key string) {
 	if _, had := t.routes.LoadAndDelete(key); had {
 		t.size.Add(-1)
+		if t.observe != nil {
+			t.observe(key, nil)
+		}
 	}
 }
 
