@@ -63,9 +63,11 @@ func caddyConfig(c Config, tracing bool) ([]byte, error) {
 
 func (c Config) server(listen string, tls bool, routes []object) object {
 	s := object{
-		"listen":              []string{listen},
-		"protocols":           []string{"h1"},
-		"listener_wrappers":   []object{{"wrapper": module.Listener}},
+		"listen":    []string{listen},
+		"protocols": []string{"h1"},
+		// Counted below TLS: net/http tells who speaks HTTP to the TLS port so only when it
+		// has the TLS connection itself.
+		"listener_wrappers":   []object{{"wrapper": module.Listener}, {"wrapper": "tls"}},
 		"read_header_timeout": "10s",
 		"idle_timeout":        "2m",
 		"max_header_bytes":    64 << 10,
