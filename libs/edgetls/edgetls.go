@@ -38,8 +38,8 @@ const (
 	maxOrders = 10_000
 )
 
-// Config are the settings; embed it, and its keys are the embedding struct's.
-type Config struct {
+// Settings are what edges are told; embed it, and its keys are the embedding struct's.
+type Settings struct {
 	TLS  string     `koanf:"tls" default:"internal" usage:"where apps' certificates come from: internal (a CA that nobody trusts), acme, or off for no HTTPS"`
 	ACME ACMEConfig `koanf:"acme"`
 	// Wildcard needs the zone of the base domain: its challenge is a DNS record.
@@ -66,7 +66,7 @@ type ACMEConfig struct {
 }
 
 // Validate says everything that is wrong; baseDomain is the platform's.
-func (c Config) Validate(baseDomain string) error {
+func (c Settings) Validate(baseDomain string) error {
 	var errs []error
 	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	switch c.TLS {
@@ -149,12 +149,12 @@ func (c ACMEConfig) EABKey() (string, error) {
 }
 
 // Redirects reports whether HTTP is redirected to HTTPS.
-func (c Config) Redirects() bool {
+func (c Settings) Redirects() bool {
 	return c.HTTPSRedirect == On || c.HTTPSRedirect == Auto && c.TLS == ACME
 }
 
 // Args are the flags that say the same.
-func (c Config) Args() []string {
+func (c Settings) Args() []string {
 	args := []string{
 		"--tls", c.TLS, "--https-redirect", c.HTTPSRedirect,
 		"--acme-directory", c.ACME.Directory, "--acme-orders", strconv.Itoa(c.ACME.Orders), "--acme-retry", c.ACME.Retry.String(),

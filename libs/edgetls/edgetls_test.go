@@ -12,7 +12,7 @@ import (
 )
 
 type settings struct {
-	edgetls.Config
+	edgetls.Settings
 }
 
 func TestWhatIsPassedOnIsReadAsItWas(t *testing.T) {
@@ -51,7 +51,7 @@ func TestWrongSettingsAreRefusedWithAllReasons(t *testing.T) {
 	if err := os.WriteFile(empty, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	err := edgetls.Config{
+	err := edgetls.Settings{
 		TLS: edgetls.ACME, Wildcard: true, HTTPSRedirect: "maybe", PublicHTTPSPort: 70000, HSTS: -time.Second,
 		ACME: edgetls.ACMEConfig{Directory: "http://ca", Email: "me", CARoot: empty, EABKeyID: "x", EABKeyFile: empty, Orders: 0, Retry: time.Millisecond},
 	}.Validate("")
@@ -66,7 +66,7 @@ func TestWrongSettingsAreRefusedWithAllReasons(t *testing.T) {
 			t.Errorf("nothing is said of %s in: %v", flag, err)
 		}
 	}
-	for _, wrong := range []edgetls.Config{
+	for _, wrong := range []edgetls.Settings{
 		{TLS: "yes", HTTPSRedirect: edgetls.Auto},
 		{TLS: edgetls.Off, HTTPSRedirect: edgetls.On},
 		{TLS: edgetls.Internal, HTTPSRedirect: edgetls.Auto, Wildcard: true},

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/slipway-paas/slipway/gen/slipway/edge/v1"
+	"github.com/slipway-paas/slipway/gen/slipway/routing/v1"
 	"github.com/slipway-paas/slipway/libs/subjects"
 )
 
@@ -17,14 +18,18 @@ func TestTwoEdgesOrderEachNameOnce(t *testing.T) {
 	t.Parallel()
 	ca := newAuthority(t)
 	c := newControl(t)
-	one, two := c.acmeEdge(ca, "127.0.0.1"), c.acmeEdge(ca, "127.0.0.2")
+	one, two := c.acmeEdge(ca, "127.0.0.1", "--edge-id", "one"), c.acmeEdge(ca, "127.0.0.2", "--edge-id", "two")
 	upstream := addressOf(app(t, "x"))
 	const names = 10
+	var last uint64
 	for i := range names {
 		host := fmt.Sprintf("n%d.test", i)
 		// The CA asks either edge, whichever of them it was that ordered.
 		ca.record("add-a", map[string]any{"host": host + ".", "addresses": []string{fmt.Sprintf("127.0.0.%d", 1+i%2)}})
-		c.put(serving(host, upstream))
+		last = c.put(serving(host, upstream))
+	}
+	for _, id := range []string{"one", "two"} {
+		c.heard(id+" has all routes", func(a *routingv1.EdgeApplied) bool { return a.GetEdgeId() == id && a.GetRevision() >= last })
 	}
 	var visitors sync.WaitGroup
 	for i := range names {

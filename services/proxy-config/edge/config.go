@@ -29,7 +29,7 @@ type Config struct {
 	LogLevel       string        `koanf:"log-level" default:"info" usage:"debug, info, warn or error"`
 	BaseDomain     string        `koanf:"base-domain" usage:"domain that the platform's own names are under; with --tls acme others need to be verified"`
 	Grace          time.Duration `koanf:"grace" default:"10s" usage:"how long requests may take to finish after SIGTERM"`
-	edgetls.Config
+	edgetls.Settings
 }
 
 // Validate says what to correct, all of it.
@@ -70,7 +70,7 @@ func (c Config) Validate() error {
 	if c.BaseDomain != "" && (c.BaseDomain != table.Host(c.BaseDomain) || strings.ContainsAny(c.BaseDomain, "*/: ") || strings.HasPrefix(c.BaseDomain, ".")) {
 		errs = append(errs, fmt.Errorf("--base-domain: %q is no domain like apps.example.com, in lowercase", c.BaseDomain))
 	}
-	if err := c.Config.Validate(c.BaseDomain); err != nil {
+	if err := c.Settings.Validate(c.BaseDomain); err != nil {
 		errs = append(errs, err)
 	}
 	if c.TLS == edgetls.ACME && c.HTTPS == "" {

@@ -60,7 +60,7 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	}
 	defer f.Close()
 	keeper := certs.New(certs.Config{
-		EdgeID: id, TLS: cfg.Config, BaseDomain: cfg.BaseDomain, HTTP: cfg.HTTP, HTTPS: cfg.HTTPS, NATS: f.Conn(),
+		EdgeID: id, TLS: cfg.Settings, BaseDomain: cfg.BaseDomain, HTTP: cfg.HTTP, HTTPS: cfg.HTTPS, NATS: f.Conn(),
 	}, routes, log)
 	if cfg.servesHTTPS() {
 		routes.Observe(keeper.Observe)

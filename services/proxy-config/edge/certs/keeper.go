@@ -47,7 +47,7 @@ var ErrNotOurs = errors.New("no app has this host")
 // Config says whose certificates are got, and where.
 type Config struct {
 	EdgeID     string
-	TLS        edgetls.Config
+	TLS        edgetls.Settings
 	BaseDomain string
 	// HTTP and HTTPS are the listeners' addresses, where challenges are answered.
 	HTTP, HTTPS string

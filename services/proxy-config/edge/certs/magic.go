@@ -55,6 +55,10 @@ func (m *magic) cached(subject string) *certmagic.Certificate {
 // Open sets CertMagic up with a storage. internal issues the certificates where no ACME CA
 // does. Errors: what cannot be read of the settings' files.
 func (k *Keeper) Open(storage certmagic.Storage, internal certmagic.Issuer, log *zap.Logger) error {
+	if !log.Core().Enabled(zap.DebugLevel) {
+		// It tells of every step of every certificate; the keeper tells how they end.
+		log = log.WithOptions(zap.IncreaseLevel(zap.WarnLevel))
+	}
 	m := &k.magic
 	m.storage, m.star = storage, k.wildcard()
 	m.cache = certmagic.NewCache(certmagic.CacheOptions{
