@@ -73,6 +73,12 @@ var tools = sync.OnceValues(func() (map[string]string, error) {
 // newAuthority starts a CA; environment is for Pebble.
 func newAuthority(t testing.TB, environment ...string) *authority {
 	t.Helper()
+	return newAuthorityFor(t, 90*24*time.Hour, environment...)
+}
+
+// newAuthorityFor starts a CA whose certificates last that long.
+func newAuthorityFor(t testing.TB, lasts time.Duration, environment ...string) *authority {
+	t.Helper()
 	paths, err := tools()
 	if err != nil {
 		t.Fatal(err)
@@ -90,6 +96,7 @@ func newAuthority(t testing.TB, environment ...string) *authority {
 	config, err := json.Marshal(map[string]any{"pebble": map[string]any{
 		"listenAddress": listen, "managementListenAddress": management, "certificate": certificate, "privateKey": key,
 		"httpPort": number(t, a.httpPort), "tlsPort": number(t, a.tlsPort), "keyAlgorithm": "ecdsa", "domainBlocklist": []string{"refused.test"},
+		"profiles": map[string]any{"default": map[string]any{"description": "the only one", "validityPeriod": int(lasts.Seconds())}},
 	}})
 	if err != nil {
 		t.Fatal(err)

@@ -25,9 +25,14 @@ type Table struct {
 	observe  func(host string, route *routingv1.Route)
 }
 
-// Observe has f told of each host that is new or gets another kind, and with nil of each
-// that goes, by whoever changes the table. It is called once, before the first change.
-func (t *Table) Observe(f func(host string, route *routingv1.Route)) { t.observe = f }
+// Observe has f told of each host that is there, is new or gets another kind, and with nil
+// of each that goes, by whoever changes the table. It is called once, while nobody does.
+func (t *Table) Observe(f func(host string, route *routingv1.Route)) {
+	t.observe = f
+	for _, route := range t.Routes() {
+		f(subjects.HostKey(route.GetHost()), route)
+	}
+}
 
 // Lookup returns the route of a normalised host (see Host).
 func (t *Table) Lookup(host string) (*routingv1.Route, bool) {
