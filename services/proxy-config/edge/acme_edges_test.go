@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -35,7 +34,7 @@ func TestTwoEdgesOrderEachNameOnce(t *testing.T) {
 	for i := range names {
 		for _, e := range []*edgeProcess{one, two} {
 			visitors.Go(func() {
-				if _, err := e.trusted(ca, fmt.Sprintf("n%d.test", i)); err != nil {
+				if _, err := e.securesInTime(ca, fmt.Sprintf("n%d.test", i)); err != nil {
 					t.Errorf("n%d at %s: %v", i, e.https, err)
 				}
 			})
@@ -220,8 +219,10 @@ func TestFiftyNewNamesAreSecuredAtOnce(t *testing.T) {
 	ca := newAuthority(t)
 	c := newControl(t)
 	e := c.acmeEdge(ca, "127.0.0.1")
-	if took := firstHandshakes(t, c, ca, e, 50, "n"); took > 15*time.Second {
-		t.Errorf("it took %s", took)
+	// How fast is the bench's to say, on a machine with nothing else to do.
+	t.Logf("the last of 50 visitors waited %s", firstHandshakes(t, c, ca, e, 50, "n"))
+	if n := ca.orders.Load(); n != 50 {
+		t.Errorf("%d orders were made", n)
 	}
 }
 
@@ -237,11 +238,9 @@ func firstHandshakes(t testing.TB, c *control, ca *authority, e *edgeProcess, na
 	}
 	c.applied(last)
 	var visitors sync.WaitGroup
-	var failed atomic.Int32
 	for i := range names {
 		visitors.Go(func() {
-			if _, err := e.trusted(ca, fmt.Sprintf("%s%d.test", prefix, i)); err != nil {
-				failed.Add(1)
+			if _, err := e.securesInTime(ca, fmt.Sprintf("%s%d.test", prefix, i)); err != nil {
 				t.Errorf("%s%d: %v", prefix, i, err)
 			}
 		})

@@ -33,13 +33,13 @@ func TestANameThatTheCARefusesIsSaidAndHoldsNobodyUp(t *testing.T) {
 	if !strings.Contains(report.GetError(), "the CA refused") || time.Until(report.GetRetryAt().AsTime()) < 50*time.Minute {
 		t.Errorf("the report says %v", report)
 	}
-	if took := one.failsSoon(ca, "refused.test"); took > 2*time.Second {
+	if took := one.failsSoon(ca, "refused.test"); took > 5*time.Second {
 		t.Errorf("a visitor waited %s", took)
 	}
 	orders := ca.orders.Load()
 	// Another edge, or the same one started again, knows of it.
 	two := c.acmeEdge(ca, "127.0.0.2", "--acme-retry", "1h")
-	if took := two.failsSoon(ca, "refused.test"); took > 2*time.Second {
+	if took := two.failsSoon(ca, "refused.test"); took > 5*time.Second {
 		t.Errorf("a visitor of the other edge waited %s", took)
 	}
 	if n := ca.orders.Load(); n != orders {
@@ -65,7 +65,7 @@ func TestWhatTheCASaysOfWaitingIsHeard(t *testing.T) {
 	if !strings.Contains(report.GetError(), "limits") || !strings.Contains(report.GetError(), "too many certificates") || wait < 119*time.Minute || wait > 2*time.Hour {
 		t.Errorf("to be tried again in %s: %v", wait, report)
 	}
-	if took := e.failsSoon(ca, "limited.test"); took > 2*time.Second {
+	if took := e.failsSoon(ca, "limited.test"); took > 5*time.Second {
 		t.Errorf("a visitor waited %s", took)
 	}
 	if n := ca.orders.Load(); n != 1 {
@@ -106,7 +106,7 @@ func TestAVisitorDoesNotWaitForACAThatHangs(t *testing.T) {
 	e := c.acmeEdge(ca, "127.0.0.1")
 	ca.hang()
 	c.applied(c.put(serving("shop.test", addressOf(app(t, "x")))))
-	if took := e.failsSoon(ca, "shop.test"); took > 11*time.Second {
+	if took := e.failsSoon(ca, "shop.test"); took > 14*time.Second {
 		t.Errorf("a visitor waited %s", took)
 	}
 	if got := e.get("shop.test"); got.status != 308 {

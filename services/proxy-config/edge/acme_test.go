@@ -22,7 +22,7 @@ func TestACertificateIsHadBeforeTheFirstVisitor(t *testing.T) {
 	}
 	began := time.Now()
 	cert := e.secures(ca, "shop.test")
-	if took := time.Since(began); took > time.Second {
+	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("the first visitor waited %s", took)
 	}
 	if !cert.NotAfter.Equal(report.GetNotAfter().AsTime()) {
