@@ -1,6 +1,7 @@
 package edge_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -156,5 +157,33 @@ func TestADomainThatLeadsElsewhereIsRefusedAndHadOnceItLeadsHere(t *testing.T) {
 		if !strings.Contains(metrics, line) {
 			t.Errorf("/metrics lacks %s", line)
 		}
+	}
+}
+
+func TestWhatIsStoredIsServedWhileAHangingCAHoldsEveryWorker(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	c := newControl(t)
+	shop := serving("shop.test", addressOf(app(t, "x")))
+	first := c.acmeEdge(ca, "127.0.0.1")
+	c.applied(c.put(shop))
+	first.secures(ca, "shop.test")
+	if code := first.terminate(); code != 0 {
+		t.Fatalf("exit code %d", code)
+	}
+	ca.hang()
+	for i := range 100 {
+		c.put(serving(fmt.Sprintf("n%d.test", i), "127.0.0.1:1"))
+	}
+	// It is the last one that a new edge looks after.
+	c.put(shop)
+	second := c.acmeEdge(ca, "127.0.0.1")
+	eventually(t, "every worker waits for the CA", func() bool { return ca.orders.Load() > 32 })
+	began := time.Now()
+	if _, err := second.trusted(ca, "shop.test"); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("a visitor waited %s", took)
 	}
 }

@@ -32,6 +32,8 @@ const (
 	// visitorWaits is how long a handshake waits for its certificate. The server gives a
 	// handshake ten seconds.
 	visitorWaits = 9 * time.Second
+	// visitorLoads is how many handshakes load at once what is stored already.
+	visitorLoads = 64
 	// attemptTakes bounds one order.
 	attemptTakes = 2 * time.Minute
 	// sweepEvery is between two looks for certificates that should be renewed and are not
@@ -64,6 +66,7 @@ type Keeper struct {
 	gate  *gate
 	magic magic
 	count figures
+	loads chan struct{} // has room for the loads that handshakes make at once
 
 	mu     sync.Mutex
 	work   *sync.Cond
@@ -93,7 +96,7 @@ type state struct {
 // New keeps certificates for the hosts of the table. Observe the table with it before the
 // table is filled.
 func New(cfg Config, t *table.Table, log *slog.Logger) *Keeper {
-	k := &Keeper{cfg: cfg, table: t, log: log, gate: newGate(cfg.TLS.ACME.Retry / 4), count: newFigures(), states: map[string]*state{}}
+	k := &Keeper{cfg: cfg, table: t, log: log, gate: newGate(cfg.TLS.ACME.Retry / 4), count: newFigures(), loads: make(chan struct{}, visitorLoads), states: map[string]*state{}}
 	k.work = sync.NewCond(&k.mu)
 	return k
 }
@@ -204,6 +207,14 @@ func (k *Keeper) Certificate(ctx context.Context, serverName string) (*tls.Certi
 	if cert != nil && !cert.Expired() {
 		return &cert.Certificate, nil
 	}
+	if err := k.resting(subject); err != nil {
+		return nil, err
+	}
+	// What another edge got, or this one before it was started, does not wait for workers:
+	// a CA that hangs may have them all.
+	if cert, err := k.load(ctx, subject); err == nil && !cert.Expired() {
+		return &cert.Certificate, nil
+	}
 	err := k.await(ctx, subject)
 	if fresh := k.magic.cached(subject); fresh != nil {
 		return &fresh.Certificate, nil
@@ -214,14 +225,34 @@ func (k *Keeper) Certificate(ctx context.Context, serverName string) (*tls.Certi
 	return nil, err
 }
 
+// resting returns why there is no certificate, while it is not yet time to try again.
+func (k *Keeper) resting(subject string) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	st := k.states[subject]
+	if st == nil || st.queued || st.running || st.err == nil || time.Now().After(st.retryAt) {
+		return nil
+	}
+	return fmt.Errorf("%s has no certificate and is tried again at %s: %w", subject, st.retryAt.UTC().Format(time.RFC3339), st.err)
+}
+
+// load brings a certificate from the storage into memory.
+func (k *Keeper) load(ctx context.Context, subject string) (certmagic.Certificate, error) {
+	select {
+	case k.loads <- struct{}{}:
+	case <-ctx.Done():
+		return certmagic.Certificate{}, ctx.Err()
+	}
+	defer func() { <-k.loads }()
+	cert, err := k.magic.config(subject).CacheManagedCertificate(ctx, subject)
+	if err == nil && k.has(subject, cert) {
+		k.tell(subject, nil, report{notAfter: expiry(cert)})
+	}
+	return cert, err
+}
+
 func (k *Keeper) await(ctx context.Context, subject string) error {
 	k.mu.Lock()
-	st := k.states[subject]
-	if st != nil && !st.queued && !st.running && st.err != nil && time.Now().Before(st.retryAt) {
-		err, at := st.err, st.retryAt
-		k.mu.Unlock()
-		return fmt.Errorf("%s has no certificate and is tried again at %s: %w", subject, at.UTC().Format(time.RFC3339), err)
-	}
 	done := k.enqueue(subject, true)
 	k.mu.Unlock()
 	timer := time.NewTimer(visitorWaits)

@@ -174,11 +174,16 @@ func (k *Keeper) loaded(ctx context.Context, subject string, config *certmagic.C
 // of it: whoever records the state of custom domains may have been away when it was got.
 func (k *Keeper) has(subject string, cert certmagic.Certificate) bool {
 	route, _ := k.table.Lookup(subject)
+	allowed := k.Allowed(subject) == nil
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	st := k.states[subject]
-	if st == nil {
+	if st == nil && !allowed {
 		return false
+	}
+	if st == nil {
+		st = &state{}
+		k.states[subject] = st
 	}
 	first := !st.held
 	st.held, st.custom, st.expires = true, custom(route), expiry(cert)
