@@ -36,6 +36,7 @@ func sections() []section {
 		{"status", "GET status beside an in-memory handler", 3 * time.Minute, statusSection},
 		{"events", "appends and projected events beside raw JetStream", 3 * time.Minute, eventsSection},
 		{"restarts", "20 restarts under constant requests", 5 * time.Minute, restartsSection},
+		{"tls", "first TLS handshakes of names that are new", 5 * time.Minute, tlsSection},
 		{"rebuild", "the read model rebuilt from a long log, beside raw consume and COPY", 20 * time.Minute, rebuildSection},
 		{"edge", "the edge beside plain Caddy and the app itself, with 10 to 50,000 hosts", 10 * time.Minute, edgeSection},
 		{"memory", "idle memory at 0 and 100 apps", 5 * time.Minute, memorySection},

@@ -42,7 +42,13 @@ func nodePublishes(node string) []string {
 }
 
 func edgePublishes() []string {
-	return append(readsBucket(subjects.BucketRoutes), subjects.AllEdgesApplied, subjects.AllEdgeUpstreams)
+	allow := []string{subjects.AllEdgesApplied, subjects.AllEdgeUpstreams, subjects.AllEdgeCertificates, subjects.DNSChallengeRequests}
+	allow = append(allow, readsBucket(subjects.BucketRoutes)...)
+	for _, shared := range []string{subjects.BucketCertificates, subjects.BucketCertificateLocks} {
+		allow = append(allow, readsBucket(shared)...)
+		allow = append(allow, subjects.OfKey(shared, ">"))
+	}
+	return allow
 }
 
 // readsBucket are the requests that reading and watching a bucket makes.

@@ -28,6 +28,14 @@ const (
 	// DeliveriesMax bounds them in number, for they are indexed in memory.
 	DeliveriesMax  = 100_000
 	deliveriesSize = 512 << 20
+	// CertificateLockTTL is how long an edge that died keeps others from a certificate.
+	CertificateLockTTL = 10 * time.Second
+	// certificatesMax has room for the certificates of some 80,000 hosts.
+	certificatesMax = 512 << 20
+	// certificateMax is more than any chain of certificates has.
+	certificateMax = 256 << 10
+	// certificateLocksMax is for more locks than edges ever hold.
+	certificateLocksMax = 16 << 20
 )
 
 // Provision makes the platform's streams and buckets, or brings those that are
@@ -93,6 +101,14 @@ func Provision(ctx context.Context, js jetstream.JetStream, replicas int) error 
 			TTL: ratesKept, MaxBytes: ratesMax,
 		},
 		{Bucket: subjects.BucketAnswers, Description: "Sealed answers to requests that may be repeated.", TTL: AnswersTTL, MaxBytes: answersMax},
+		{
+			Bucket: subjects.BucketCertificates, Description: "What edges share to serve HTTPS, sealed.",
+			MaxBytes: certificatesMax, MaxValueSize: certificateMax,
+		},
+		{
+			Bucket: subjects.BucketCertificateLocks, Description: "Which edge is getting which certificate.", Storage: jetstream.MemoryStorage,
+			TTL: CertificateLockTTL, MaxBytes: certificateLocksMax,
+		},
 	} {
 		bucket.History = 1
 		bucket.Replicas = replicas

@@ -32,6 +32,10 @@ const (
 	// BucketAnswers holds the answers to requests that had an Idempotency-Key; key
 	// AnswerKey.
 	BucketAnswers = "ANSWERS"
+	// BucketCertificates holds what edges share to serve HTTPS, sealed; key CertificateKey.
+	BucketCertificates = "CERTIFICATES"
+	// BucketCertificateLocks holds which edge is getting what, expiring; key CertificateKey.
+	BucketCertificateLocks = "CERTIFICATE_LOCKS"
 )
 
 // Platform is the org token of what belongs to no tenant: name claims, operators and

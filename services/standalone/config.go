@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/slipway-paas/slipway/libs/datadir"
+	"github.com/slipway-paas/slipway/libs/edgetls"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/billing/tier"
 	"github.com/slipway-paas/slipway/services/gateway"
@@ -30,9 +31,11 @@ type Config struct {
 	EdgeHTTPS string `koanf:"edge-https" default:":8443" usage:"host:port where apps are served over HTTPS"`
 	// TrustedProxies stand before the edge.
 	TrustedProxies []string `koanf:"edge-trusted-proxies" usage:"address ranges (CIDR) of proxies in front of the edge, whose X-Forwarded-For is believed"`
-	Registry       string   `koanf:"registry" default:"127.0.0.1:5055" usage:"host:port of the built-in OCI registry"`
-	NATS           string   `koanf:"nats" default:"127.0.0.1:4222" usage:"host:port of the built-in NATS server, or nats://host:port of your own, several with commas"`
-	NATSKey        string   `koanf:"nats-key" usage:"nkey seed file, for a NATS server of your own"`
+	// Settings are how the edge serves HTTPS.
+	edgetls.Settings
+	Registry string `koanf:"registry" default:"127.0.0.1:5055" usage:"host:port of the built-in OCI registry"`
+	NATS     string `koanf:"nats" default:"127.0.0.1:4222" usage:"host:port of the built-in NATS server, or nats://host:port of your own, several with commas"`
+	NATSKey  string `koanf:"nats-key" usage:"nkey seed file, for a NATS server of your own"`
 	// NATSReplicas is 3 on a cluster.
 	NATSReplicas int    `koanf:"nats-replicas" default:"1" usage:"servers that keep each stream: 1, or 3 in a cluster of your own"`
 	BaseDomain   string `koanf:"base-domain" default:"apps.localhost" usage:"domain that apps live under"`
@@ -97,6 +100,9 @@ func (c Config) Validate() error {
 		if _, err := netip.ParsePrefix(r); err != nil {
 			errs = append(errs, fmt.Errorf("--edge-trusted-proxies: %q is no address range, e.g. 10.0.0.0/8", r))
 		}
+	}
+	if err := c.Settings.Validate(c.BaseDomain); err != nil {
+		errs = append(errs, err)
 	}
 	if c.NATSKey != "" && !c.externalNATS() {
 		errs = append(errs, errors.New("--nats-key: it is for a NATS server of your own; give that one with --nats nats://host:port"))
@@ -196,11 +202,18 @@ func (c Config) apiURL() string { return "http://" + local(c.Listen) }
 
 // appURL is the live address of apps on this machine, with {subdomain} in it.
 func (c Config) appURL() string {
-	_, port, err := net.SplitHostPort(c.EdgeHTTP)
-	if err != nil || port == "80" {
-		return "http://{subdomain}." + c.BaseDomain
+	scheme, usual, address := "http", "80", c.EdgeHTTP
+	if c.TLS == edgetls.ACME {
+		scheme, usual, address = "https", "443", c.EdgeHTTPS
 	}
-	return "http://{subdomain}." + c.BaseDomain + ":" + port
+	_, port, err := net.SplitHostPort(address)
+	if scheme == "https" && c.PublicHTTPSPort != 0 {
+		port = strconv.Itoa(c.PublicHTTPSPort)
+	}
+	if err != nil || port == usual {
+		return scheme + "://{subdomain}." + c.BaseDomain
+	}
+	return scheme + "://{subdomain}." + c.BaseDomain + ":" + port
 }
 
 // local is the address with a host that this machine can call.

@@ -257,8 +257,9 @@ func (p *platform) buildHealth(_ context.Context, g *ground) error {
 
 func (p *platform) buildEdge(_ context.Context, g *ground) error {
 	args := []string{
-		"--nats", g.natsURL, "--http", p.config.EdgeHTTP, "--https", p.config.EdgeHTTPS, "--data-dir", p.config.dir().Edge(),
+		"--nats", g.natsURL, "--http", p.config.EdgeHTTP, "--https", p.config.EdgeHTTPS, "--data-dir", p.config.dir().Edge(), "--base-domain", p.config.BaseDomain,
 	}
+	args = append(args, p.config.Settings.Args()...)
 	if len(p.config.TrustedProxies) > 0 {
 		args = append(args, "--trusted-proxies", strings.Join(p.config.TrustedProxies, ","))
 	}

@@ -3,7 +3,6 @@ package edge
 import (
 	"encoding/json"
 	"fmt"
-	"path/filepath"
 	"strings"
 
 	"github.com/slipway-paas/slipway/services/proxy-config/edge/module"
@@ -16,15 +15,25 @@ type object = map[string]any
 // process: what changes with routes is in the table.
 func caddyConfig(c Config, tracing bool) ([]byte, error) {
 	servers := object{
-		"http":    c.server(c.HTTP, false, c.appRoutes(tracing)),
+		"http":    c.server(c.HTTP, false, c.appRoutes(false, tracing)),
 		"metrics": metricsServer(c.Metrics),
 	}
-	if c.HTTPS != "" {
-		servers["https"] = c.server(c.HTTPS, true, c.appRoutes(tracing))
+	if c.servesHTTPS() {
+		servers["https"] = c.server(c.HTTPS, true, c.appRoutes(true, tracing))
+	}
+	apps := object{
+		"http": object{
+			"grace_period": c.Grace.String(),
+			"metrics":      object{},
+			"servers":      servers,
+		},
+	}
+	if c.servesHTTPS() {
+		c.certificates(apps)
 	}
 	config, err := json.Marshal(object{
 		"admin":   object{"disabled": true, "config": object{"persist": false}},
-		"storage": object{"module": "file_system", "root": filepath.Join(c.DataDir, "caddy")},
+		"storage": c.storage(),
 		"logging": object{"logs": object{"default": object{
 			"level":   strings.ToUpper(c.LogLevel),
 			"writer":  object{"output": "stderr"},
@@ -33,24 +42,7 @@ func caddyConfig(c Config, tracing bool) ([]byte, error) {
 			"sampling": object{"interval": 1_000_000_000, "first": 20, "thereafter": 1000},
 			"exclude":  []string{"http.log.access"},
 		}}},
-		"apps": object{
-			"http": object{
-				"grace_period": c.Grace.String(),
-				"metrics":      object{},
-				"servers":      servers,
-			},
-			"tls": object{"automation": object{
-				"on_demand": object{"permission": object{"module": module.Permission}},
-				"policies": []object{{
-					"on_demand":       true,
-					"issuers":         []object{{"module": "internal"}},
-					"get_certificate": []object{{"via": module.UnknownHosts}},
-				}},
-			}},
-			"pki": object{"certificate_authorities": object{"local": object{
-				"name": "Slipway Local Authority", "install_trust": false,
-			}}},
-		},
+		"apps": apps,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("encoding Caddy's configuration: %w", err)
@@ -62,12 +54,13 @@ func (c Config) server(listen string, tls bool, routes []object) object {
 	s := object{
 		"listen":    []string{listen},
 		"protocols": []string{"h1"},
-		// Counted below TLS: above it, requests would not know that they came over TLS.
+		// Counted below TLS: net/http tells who speaks HTTP to the TLS port so only when it
+		// has the TLS connection itself.
 		"listener_wrappers":   []object{{"wrapper": module.Listener}, {"wrapper": "tls"}},
 		"read_header_timeout": c.HeaderTimeout.String(),
 		"idle_timeout":        "2m",
 		"max_header_bytes":    64 << 10,
-		// Both ports serve: no redirect from one to the other.
+		// Certificates and redirects are ours: they follow the table.
 		"automatic_https": object{"disable": true},
 		"routes":          routes,
 		"errors":          object{"routes": []object{{"handle": []object{answerRequestID(), {"handler": module.HandlerErrors}}}}},
@@ -79,20 +72,23 @@ func (c Config) server(listen string, tls bool, routes []object) object {
 		s["trusted_proxies_strict"] = 1
 	}
 	if tls {
-		s["protocols"] = []string{"h1", "h2"}
+		s["protocols"] = []string{"h1", "h2", "h3"}
 		s["tls_connection_policies"] = []object{{}}
 	}
 	return s
 }
 
 // appRoutes is the one chain that every request for an app takes.
-func (c Config) appRoutes(tracing bool) []object {
+func (c Config) appRoutes(tls, tracing bool) []object {
 	chain := []object{{"handler": module.HandlerIDs, "traceparent": !tracing}}
 	if tracing {
 		chain = append(chain, object{"handler": "tracing", "span": "{http.request.method}"})
 	}
 	chain = append(chain,
 		answerRequestID(),
+	)
+	chain = append(chain, c.secured(tls)...)
+	chain = append(chain,
 		object{"handler": module.HandlerHop},
 		object{"handler": module.HandlerRoute},
 		object{"handler": module.HandlerProxy, "body_timeout": c.BodyTimeout},

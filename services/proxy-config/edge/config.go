@@ -5,12 +5,15 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/slipway-paas/slipway/libs/edgetls"
 	"github.com/slipway-paas/slipway/libs/subjects"
+	"github.com/slipway-paas/slipway/services/proxy-config/edge/table"
 )
 
 // Config is what slipway-edge is told: flags, SLIPWAY_… variables or YAML.
@@ -24,6 +27,7 @@ type Config struct {
 	EdgeID         string        `koanf:"edge-id" usage:"name of this edge, unique among edges; made at start when empty"`
 	TrustedProxies []string      `koanf:"trusted-proxies" usage:"address ranges (CIDR) of proxies in front, whose X-Forwarded-For is believed"`
 	LogLevel       string        `koanf:"log-level" default:"info" usage:"debug, info, warn or error"`
+	BaseDomain     string        `koanf:"base-domain" usage:"domain that the platform's own names are under; with --tls acme others need to be verified"`
 	Grace          time.Duration `koanf:"grace" default:"10s" usage:"how long requests may take to finish after SIGTERM"`
 	HeaderTimeout  time.Duration `koanf:"header-timeout" default:"10s" usage:"how long a request's headers may take to come"`
 	BodyTimeout    time.Duration `koanf:"body-timeout" default:"1m" usage:"how long a request's body may pause"`
@@ -31,6 +35,7 @@ type Config struct {
 	EjectAfter     int           `koanf:"eject-after" default:"3" usage:"failed requests in a row after which an instance is passed over while another one serves; 0 for never"`
 	EjectBurst     int           `koanf:"eject-burst" default:"10" usage:"server errors within 10 s after which an instance that mostly fails is passed over while another one does not; 0 for never"`
 	EjectFor       time.Duration `koanf:"eject-for" default:"10s" usage:"how long an instance is passed over the first time, at most six times that when it goes on"`
+	edgetls.Settings
 }
 
 // Validate says what to correct, all of it.
@@ -68,6 +73,15 @@ func (c Config) Validate() error {
 	default:
 		errs = append(errs, fmt.Errorf("--log-level: %q is none of debug, info, warn, error", c.LogLevel))
 	}
+	if c.BaseDomain != "" && (c.BaseDomain != table.Host(c.BaseDomain) || strings.ContainsAny(c.BaseDomain, "*/: ") || strings.HasPrefix(c.BaseDomain, ".")) {
+		errs = append(errs, fmt.Errorf("--base-domain: %q is no domain like apps.example.com, in lowercase", c.BaseDomain))
+	}
+	if err := c.Settings.Validate(c.BaseDomain); err != nil {
+		errs = append(errs, err)
+	}
+	if c.TLS == edgetls.ACME && c.HTTPS == "" {
+		errs = append(errs, errors.New("--https: name an address, certificates are of no use without one; or give --tls off"))
+	}
 	if c.Grace <= 0 || c.Grace > 10*time.Minute {
 		errs = append(errs, fmt.Errorf("--grace: %s must be above 0 and at most 10m", c.Grace))
 	}
@@ -84,6 +98,22 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("--eject-for: %s must be between 100ms and 1h", c.EjectFor))
 	}
 	return errors.Join(errs...)
+}
+
+// servesHTTPS reports whether there is an HTTPS listener.
+func (c Config) servesHTTPS() bool { return c.HTTPS != "" && c.TLS != edgetls.Off }
+
+// publicHTTPSPort is where the public reaches HTTPS.
+func (c Config) publicHTTPSPort() int {
+	if c.PublicHTTPSPort != 0 {
+		return c.PublicHTTPSPort
+	}
+	_, port, _ := net.SplitHostPort(c.HTTPS)
+	number, err := strconv.Atoi(port)
+	if err != nil {
+		return 443
+	}
+	return number
 }
 
 func loopback(host string) bool {

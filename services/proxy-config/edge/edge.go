@@ -15,6 +15,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	_ "github.com/caddyserver/caddy/v2/modules/standard" // the modules that Caddy's own binary has
 
+	"github.com/slipway-paas/slipway/services/proxy-config/edge/certs"
 	"github.com/slipway-paas/slipway/services/proxy-config/edge/feed"
 	"github.com/slipway-paas/slipway/services/proxy-config/edge/module"
 	"github.com/slipway-paas/slipway/services/proxy-config/edge/pages"
@@ -54,8 +55,18 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 		return err
 	}
 	defer f.Close()
+	keeper := certs.New(certs.Config{
+		EdgeID: id, TLS: cfg.Settings, BaseDomain: cfg.BaseDomain, HTTP: cfg.HTTP, HTTPS: cfg.HTTPS, NATS: f.Conn(),
+	}, routes, log)
+	if cfg.servesHTTPS() {
+		routes.Observe(keeper.Observe)
+	}
+	storage, err := cfg.sharedStorage(id, f.Conn(), log)
+	if err != nil {
+		return err
+	}
 	conns := module.NewConns()
-	module.Register(module.Deps{Table: routes, Pages: writer, Conns: conns, Connected: f.Connected, Away: f.Away, Pool: newPool(cfg, f, log), Tunnels: tunnels})
+	module.Register(module.Deps{Table: routes, Pages: writer, Conns: conns, Certs: keeper, Storage: storage, Connected: f.Connected, Away: f.Away, Pool: newPool(cfg, f, log), Tunnels: tunnels})
 	config, err := caddyConfig(cfg, tracingWanted(os.Getenv))
 	if err != nil {
 		return err
@@ -69,9 +80,21 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if !waitForTable(ctx, f, routes, log) {
 		return nil
 	}
+	if err := checkStorage(ctx, storage, log); err != nil {
+		return err
+	}
 	if err := caddy.Load(config, true); err != nil {
 		return fmt.Errorf("starting Caddy: %w", err)
 	}
+	keeping := make(chan struct{})
+	keepCtx, stopKeeping := context.WithCancel(context.WithoutCancel(ctx))
+	go func() {
+		defer close(keeping)
+		if cfg.servesHTTPS() {
+			keeper.Run(keepCtx)
+		}
+	}()
+	defer func() { stopKeeping(); <-keeping }()
 	log.Info("edge serves", "http", cfg.HTTP, "https", cfg.HTTPS, "metrics", cfg.Metrics, "routes", routes.Len())
 	<-ctx.Done()
 	return shutdown(context.WithoutCancel(ctx), cfg, f, conns, log)

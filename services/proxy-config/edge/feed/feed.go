@@ -139,6 +139,9 @@ func (f *Feed) Synced() <-chan struct{} { return f.synced }
 // Connected reports whether NATS is there.
 func (f *Feed) Connected() bool { return f.nc.IsConnected() }
 
+// Conn is the edge's connection to NATS, which may be away. It is Close's to end.
+func (f *Feed) Conn() *nats.Conn { return f.nc }
+
 // Close ends the connection. Run must have returned.
 func (f *Feed) Close() { f.nc.Close() }
 

@@ -9,9 +9,11 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/certmagic"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/slipway-paas/slipway/services/proxy-config/edge/balance"
+	"github.com/slipway-paas/slipway/services/proxy-config/edge/certs"
 	"github.com/slipway-paas/slipway/services/proxy-config/edge/pages"
 	"github.com/slipway-paas/slipway/services/proxy-config/edge/table"
 	"github.com/slipway-paas/slipway/services/proxy-config/edge/tunnel"
@@ -35,6 +37,14 @@ const (
 	Permission = "slipway"
 	// UnknownHosts gives hosts that are not in the table a certificate all the same.
 	UnknownHosts = "slipway_unknown"
+	// KeptCertificates gives hosts in the table the certificates that the keeper has.
+	KeptCertificates = "slipway_kept"
+	// Shared is the storage that edges share.
+	Shared = "slipway"
+	// HandlerRedirect sends requests from HTTP to HTTPS.
+	HandlerRedirect = "slipway_redirect"
+	// HandlerHSTS has browsers use HTTPS only.
+	HandlerHSTS = "slipway_hsts"
 	// Listener counts open connections.
 	Listener = "slipway_count"
 )
@@ -47,6 +57,10 @@ type Deps struct {
 	// Pool chooses instances, Tunnels ends what outlives requests.
 	Pool    *balance.Pool
 	Tunnels *tunnel.Registry
+	// Certs gets and keeps certificates.
+	Certs *certs.Keeper
+	// Storage is shared by all edges; nil where each has its own.
+	Storage certmagic.Storage
 	// Connected reports whether the control plane is there.
 	Connected func() bool
 	// Away is how long it has not been there; 0 while it is.
@@ -57,7 +71,8 @@ type Deps struct {
 func Register(d Deps) {
 	for _, m := range []caddy.Module{
 		&IDs{}, &Hop{}, &Route{deps: d}, &Errors{deps: d}, &Ready{deps: d}, &Proxy{deps: d},
-		&CertPermission{table: d.Table}, &UnknownCert{table: d.Table}, &CountConns{conns: d.Conns},
+		&CertPermission{keeper: d.Certs}, &UnknownCert{table: d.Table}, &CountConns{conns: d.Conns},
+		&Certificates{keeper: d.Certs}, &SharedStorage{storage: d.Storage}, &Redirect{deps: d}, &HSTS{deps: d},
 	} {
 		caddy.RegisterModule(m)
 	}

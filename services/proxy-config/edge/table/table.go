@@ -23,6 +23,16 @@ type Table struct {
 	version  atomic.Uint64
 	loaded   atomic.Bool
 	changes  func(host string)
+	observe  func(host string, route *routingv1.Route)
+}
+
+// Observe has f told of each host that is there, is new or gets another kind, and with nil
+// of each that goes, by whoever changes the table. It is called once, while nobody does.
+func (t *Table) Observe(f func(host string, route *routingv1.Route)) {
+	t.observe = f
+	for _, route := range t.Routes() {
+		f(subjects.HostKey(route.GetHost()), route)
+	}
 }
 
 // Watch has fn called after each change of a host's route, on the goroutine that
@@ -97,8 +107,12 @@ func (t *Table) Routes() []*routingv1.Route {
 
 func (t *Table) put(route *routingv1.Route) {
 	key := subjects.HostKey(route.GetHost())
-	if _, had := t.routes.Swap(key, route); !had {
+	before, had := t.routes.Swap(key, route)
+	if !had {
 		t.size.Add(1)
+	}
+	if t.observe != nil && (!had || before.(*routingv1.Route).GetKind() != route.GetKind()) {
+		t.observe(key, route)
 	}
 	t.tell(key)
 }
@@ -106,6 +120,9 @@ func (t *Table) put(route *routingv1.Route) {
 func (t *Table) remove(key string) {
 	if _, had := t.routes.LoadAndDelete(key); had {
 		t.size.Add(-1)
+		if t.observe != nil {
+			t.observe(key, nil)
+		}
 	}
 	t.tell(key)
 }
