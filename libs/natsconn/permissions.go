@@ -42,7 +42,7 @@ func nodePublishes(node string) []string {
 }
 
 func edgePublishes() []string {
-	return append(readsBucket(subjects.BucketRoutes), subjects.AllEdgesApplied)
+	return append(readsBucket(subjects.BucketRoutes), subjects.AllEdgesApplied, subjects.AllAccessLogs, subjects.AllRequestSummaries)
 }
 
 // readsBucket are the requests that reading and watching a bucket makes.

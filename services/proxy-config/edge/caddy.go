@@ -26,12 +26,17 @@ const probeInterval = "1s"
 // caddyConfig is all that Caddy is told. It stays the same for the life of the
 // process: what changes with routes is in the table.
 func caddyConfig(c Config, tracing bool) ([]byte, error) {
+	proxies, _, err := c.proxies()
+	if err != nil {
+		return nil, err
+	}
+	c.TrustedProxies = proxies
 	servers := object{
-		"http":    c.server(c.HTTP, false, appRoutes(tracing)),
+		"http":    c.server(c.HTTP, false, c.appRoutes(tracing)),
 		"metrics": metricsServer(c.Metrics),
 	}
 	if c.HTTPS != "" {
-		servers["https"] = c.server(c.HTTPS, true, appRoutes(tracing))
+		servers["https"] = c.server(c.HTTPS, true, c.appRoutes(tracing))
 	}
 	config, err := json.Marshal(object{
 		"admin":   object{"disabled": true, "config": object{"persist": false}},
@@ -73,14 +78,16 @@ func (c Config) server(listen string, tls bool, routes []object) object {
 	s := object{
 		"listen":              []string{listen},
 		"protocols":           []string{"h1"},
-		"listener_wrappers":   []object{{"wrapper": module.Listener}},
+		"listener_wrappers":   c.listenerWrappers(),
 		"read_header_timeout": "10s",
 		"idle_timeout":        "2m",
 		"max_header_bytes":    64 << 10,
 		// Both ports serve: no redirect from one to the other.
 		"automatic_https": object{"disable": true},
 		"routes":          routes,
-		"errors":          object{"routes": []object{{"handle": []object{answerRequestID(), {"handler": module.HandlerErrors}}}}},
+		"errors": object{"routes": []object{{"handle": []object{
+			{"handler": module.HandlerAccess, "errors": true}, answerRequestID(), {"handler": module.HandlerErrors},
+		}}}},
 	}
 	if len(c.TrustedProxies) > 0 {
 		s["trusted_proxies"] = object{"source": "static", "ranges": c.TrustedProxies}
@@ -96,18 +103,25 @@ func (c Config) server(listen string, tls bool, routes []object) object {
 }
 
 // appRoutes is the one chain that every request for an app takes.
-func appRoutes(tracing bool) []object {
-	chain := []object{{"handler": module.HandlerIDs, "traceparent": !tracing}}
+func (c Config) appRoutes(tracing bool) []object {
+	chain := []object{
+		{"handler": module.HandlerClient}, {"handler": module.HandlerAccess},
+		{"handler": module.HandlerIDs, "traceparent": !tracing},
+	}
 	if tracing {
 		chain = append(chain, object{"handler": "tracing", "span": "{http.request.method}"})
 	}
 	chain = append(chain,
 		answerRequestID(),
 		object{"handler": module.HandlerHop},
+		object{"handler": module.HandlerPolicy, "max_request_bytes": c.MaxRequest},
 		object{"handler": module.HandlerRoute},
-		reverseProxy(),
 	)
-	return []object{{"handle": chain}}
+	routes := []object{{"handle": chain}}
+	if c.Compression {
+		routes = append(routes, compression())
+	}
+	return append(routes, object{"handle": []object{{"handler": module.HandlerDeadline}, c.reverseProxy()}})
 }
 
 // answerRequestID gives the id to the client too, unless the app answered one.
@@ -119,7 +133,7 @@ func answerRequestID() object {
 	}}
 }
 
-func reverseProxy() object {
+func (c Config) reverseProxy() object {
 	return object{
 		"handler":           "reverse_proxy",
 		"dynamic_upstreams": object{"source": module.Upstreams},
@@ -138,7 +152,7 @@ func reverseProxy() object {
 			"protocol":                "http",
 			"versions":                []string{"1.1"},
 			"dial_timeout":            "2s",
-			"response_header_timeout": "5m",
+			"response_header_timeout": c.RequestTimeout.String(),
 			"compression":             false,
 			"network_proxy":           object{"from": "none"},
 			"keep_alive":              object{"max_idle_conns_per_host": 256, "idle_timeout": idleTimeout, "probe_interval": probeInterval},

@@ -15,6 +15,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	_ "github.com/caddyserver/caddy/v2/modules/standard" // the modules that Caddy's own binary has
 
+	"github.com/slipway-paas/slipway/services/proxy-config/edge/access"
 	"github.com/slipway-paas/slipway/services/proxy-config/edge/feed"
 	"github.com/slipway-paas/slipway/services/proxy-config/edge/module"
 	"github.com/slipway-paas/slipway/services/proxy-config/edge/pages"
@@ -26,6 +27,8 @@ import (
 const (
 	firstTable = 3 * time.Second
 	freshTable = time.Second
+	// lastWords is how long the end of access logs may take to be sent.
+	lastWords = time.Second
 )
 
 // Run serves until ctx ends, then lets requests finish for at most cfg.Grace.
@@ -58,8 +61,20 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 		return err
 	}
 	defer f.Close()
+	line, err := access.Connect(id, cfg.NATS, cfg.NATSCreds, log)
+	if err != nil {
+		return err
+	}
+	defer line.Close()
+	recorder := access.New(id, line, log)
+	_, ofCloudflare, err := cfg.proxies()
+	if err != nil {
+		return err
+	}
 	conns := module.NewConns()
-	module.Register(module.Deps{Table: routes, Pages: writer, Conns: conns, Connected: f.Connected})
+	module.Register(module.Deps{
+		Table: routes, Pages: writer, Conns: conns, Connected: f.Connected, Access: recorder, Cloudflare: ofCloudflare,
+	})
 	config, err := caddyConfig(cfg, tracingWanted(os.Getenv))
 	if err != nil {
 		return err
@@ -69,6 +84,10 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	fed := make(chan error, 1)
 	go func() { fed <- f.Run(feedCtx) }()
 	defer func() { stopFeed(); <-fed }()
+	recorded := make(chan struct{})
+	go func() { defer close(recorded); recorder.Run(feedCtx, routed(routes)) }()
+	// What was served last is told before the connection is closed.
+	defer func() { stopFeed(); <-recorded; _ = line.FlushTimeout(lastWords) }()
 
 	patience := firstTable
 	if routes.Loaded() {
@@ -118,4 +137,19 @@ func tracingWanted(getenv func(string) string) bool {
 		return exporter != "none"
 	}
 	return getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != ""
+}
+
+// routed returns the deployments that have a route, made anew when the table changed.
+func routed(t *table.Table) func() map[string]struct{} {
+	var version uint64
+	var ids map[string]struct{}
+	return func() map[string]struct{} {
+		if now := t.Version(); ids == nil || now != version {
+			version, ids = now, map[string]struct{}{}
+			for _, r := range t.Routes() {
+				ids[r.GetDeploymentId()] = struct{}{}
+			}
+		}
+		return ids
+	}
 }

@@ -6,10 +6,12 @@ package module
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/slipway-paas/slipway/services/proxy-config/edge/access"
 	"github.com/slipway-paas/slipway/services/proxy-config/edge/pages"
 	"github.com/slipway-paas/slipway/services/proxy-config/edge/table"
 )
@@ -22,6 +24,16 @@ const (
 	HandlerHop = "slipway_hop"
 	// HandlerRoute answers for hosts that cannot be served and lets the others by.
 	HandlerRoute = "slipway_route"
+	// HandlerAccess takes note of every request for an app.
+	HandlerAccess = "slipway_access"
+	// HandlerClient settles who the client is.
+	HandlerClient = "slipway_client"
+	// HandlerPolicy holds requests to what an app's owner asked for.
+	HandlerPolicy = "slipway_policy"
+	// HandlerDeadline ends requests that an app does not answer in its time.
+	HandlerDeadline = "slipway_deadline"
+	// MatcherCompressible matches requests whose answers may be compressed.
+	MatcherCompressible = "slipway_compressible"
 	// HandlerErrors answers when proxying failed.
 	HandlerErrors = "slipway_errors"
 	// HandlerReady says whether the edge has a table to serve from.
@@ -41,6 +53,10 @@ type Deps struct {
 	Table *table.Table
 	Pages *pages.Writer
 	Conns *Conns
+	// Access takes note of requests.
+	Access *access.Recorder
+	// Cloudflare are the ranges whose word of the client is believed; none for nobody's.
+	Cloudflare []netip.Prefix
 	// Connected reports whether the control plane is there.
 	Connected func() bool
 }
@@ -48,6 +64,7 @@ type Deps struct {
 // Register makes the modules known to Caddy, once in a process.
 func Register(d Deps) {
 	for _, m := range []caddy.Module{
+		&Access{deps: d}, &Client{deps: d}, &Policy{deps: d}, &Deadline{table: d.Table}, &Compressible{table: d.Table},
 		&IDs{}, &Hop{}, &Route{deps: d}, &Errors{deps: d}, &Ready{deps: d},
 		&UpstreamSource{table: d.Table}, &CertPermission{table: d.Table}, &UnknownCert{table: d.Table}, &CountConns{conns: d.Conns},
 	} {
