@@ -70,8 +70,8 @@ func TestTheOpenAPIDocumentListsEveryPath(t *testing.T) {
 	got := s.call(t, "GET", "/openapi.json", "", "Authorization: ")
 	doc := got.json(t)
 	paths := doc["paths"].(map[string]any)
-	if len(paths) != 61 {
-		t.Errorf("%d paths, want the seven of the deploy dialect, the nine for admins, twice ten for accounts, five for organizations, two for keys, nine for OAuth, six for webhooks, a deployment's events, an organization's and health", len(paths))
+	if len(paths) != 64 {
+		t.Errorf("%d paths, want the seven of the deploy dialect, the nine for admins, twice ten for accounts, five for organizations, two for keys, nine for OAuth, six for webhooks, three for the ingress of apps, a deployment's events, an organization's and health", len(paths))
 	}
 	create := paths["/api/deploy/apps"].(map[string]any)["post"].(map[string]any)["responses"].(map[string]any)
 	if create["201"] == nil || create["200"] != nil || create["422"] == nil {

@@ -21,7 +21,7 @@ func TestTheIngressIsTheOrganizationsToChange(t *testing.T) {
 		t.Fatalf("a new one has %v", got)
 	}
 	changed, err := p.client.ConfigureIngress(t.Context(), &schedulerv1.ConfigureIngressRequest{
-		Principal: owner(), Id: d.Id, Maintenance: wrapperspb.Bool(true), RequestTimeoutSeconds: wrapperspb.UInt32(7)})
+		Principal: owner(), Id: d.Id, Maintenance: wrapperspb.Bool(true), RequestTimeoutSeconds: wrapperspb.Int32(7)})
 	must(t, err)
 	if got := changed.GetPolicy(); !got.GetMaintenance() || got.GetRequestTimeout().AsDuration() != 7*time.Second || changed.GetSequence() <= d.GetSequence() {
 		t.Fatalf("answered %v", changed)
@@ -49,7 +49,7 @@ func TestTheIngressIsTheOrganizationsToChange(t *testing.T) {
 		}
 	}
 	if _, err := p.client.ConfigureIngress(t.Context(), &schedulerv1.ConfigureIngressRequest{
-		Principal: owner(), Id: d.Id, DrainSeconds: wrapperspb.UInt32(1 << 20)}); problem.From(err).Status != 422 {
+		Principal: owner(), Id: d.Id, DrainSeconds: wrapperspb.Int32(1 << 20)}); problem.From(err).Status != 422 {
 		t.Errorf("a drain of days: %v", err)
 	}
 }

@@ -28,6 +28,7 @@ import (
 	"github.com/slipway-paas/slipway/services/gateway/idempotency"
 	"github.com/slipway-paas/slipway/services/gateway/probes"
 	"github.com/slipway-paas/slipway/services/gateway/ratelimit"
+	"github.com/slipway-paas/slipway/services/gateway/requests"
 	"github.com/slipway-paas/slipway/services/health"
 	"github.com/slipway-paas/slipway/services/identity"
 	proxyconfig "github.com/slipway-paas/slipway/services/proxy-config"
@@ -307,6 +308,7 @@ func (p *platform) buildGateway(ctx context.Context, g *ground) error {
 		Rates:     ratelimit.NewKV(rates),
 		Answers:   answers,
 		Probes:    probes.NewJetStream(g.js, p.log),
+		Requests:  requests.NewJetStream(g.js, time.Now),
 		Services:  p.services,
 		Version:   p.options.Version,
 		Metrics:   p.options.Observer.Registry, Exposition: p.options.Observer.Metrics(),

@@ -15,7 +15,7 @@ import (
 // Bounds of what may be asked of the edges. A 0 asks for their default.
 const (
 	MinRequestBytes = 1 << 10
-	MaxRequestBytes = 2 << 30
+	MaxRequestBytes = 1<<31 - 1
 	// MaxRequestTimeout is as long as edges wait for an app by default: an app can ask
 	// for less.
 	MaxRequestTimeout = 5 * time.Minute
@@ -26,11 +26,11 @@ const (
 // stays as it is.
 type ConfigureIngress struct {
 	Maintenance     *bool
-	MaxRequestBytes *uint32
+	MaxRequestBytes *int32
 	// RequestTimeoutSeconds and DrainSeconds are whole seconds.
-	RequestTimeoutSeconds *uint32
+	RequestTimeoutSeconds *int32
 	Sticky                *bool
-	DrainSeconds          *uint32
+	DrainSeconds          *int32
 	Compression           *bool
 	By                    string
 }
@@ -70,12 +70,12 @@ func (c ConfigureIngress) faults() []problem.Field {
 	add := func(field, format string, args ...any) {
 		faults = append(faults, problem.Field{Field: field, Message: fmt.Sprintf(format, args...)})
 	}
-	if n := c.MaxRequestBytes; n != nil && *n != 0 && (*n < MinRequestBytes || *n > MaxRequestBytes) {
+	if n := c.MaxRequestBytes; n != nil && *n != 0 && *n < MinRequestBytes {
 		add("max_request_bytes", "must be between %d and %d bytes, or 0 for the platform's default, not %d", MinRequestBytes, MaxRequestBytes, *n)
 	}
-	longest := func(field string, n *uint32, limit time.Duration) {
-		if n != nil && int64(*n) > int64(limit/time.Second) {
-			add(field, "must be at most %d seconds, or 0 for the platform's default, not %d", int64(limit/time.Second), *n)
+	longest := func(field string, n *int32, limit time.Duration) {
+		if n != nil && (*n < 0 || int64(*n) > int64(limit/time.Second)) {
+			add(field, "must be between 1 and %d seconds, or 0 for the platform's default, not %d", int64(limit/time.Second), *n)
 		}
 	}
 	longest("request_timeout_seconds", c.RequestTimeoutSeconds, MaxRequestTimeout)
@@ -89,7 +89,7 @@ func set(field *bool, to *bool) {
 	}
 }
 
-func setSeconds(field **durationpb.Duration, to *uint32) {
+func setSeconds(field **durationpb.Duration, to *int32) {
 	switch {
 	case to == nil:
 	case *to == 0:

@@ -26,7 +26,7 @@ func decided(t *testing.T, s deployment.State, c deployment.ConfigureIngress) pr
 func TestIngressChangesFieldByField(t *testing.T) {
 	t.Parallel()
 	s := live()
-	first := decided(t, s.state, deployment.ConfigureIngress{Maintenance: new(true), MaxRequestBytes: new(uint32(10 << 20)), By: "app-1"})
+	first := decided(t, s.state, deployment.ConfigureIngress{Maintenance: new(true), MaxRequestBytes: new(int32(10 << 20)), By: "app-1"})
 	want := &deploymentv1.IngressConfigured{Policy: &routingv1.RoutePolicy{Maintenance: true, MaxRequestBytes: 10 << 20}, InitiatedBy: "app-1"}
 	if !proto.Equal(first, want) {
 		t.Fatalf("decided %v, want %v", first, want)
@@ -37,7 +37,7 @@ func TestIngressChangesFieldByField(t *testing.T) {
 		t.Fatalf("more than the ingress changed: %+v", s.state)
 	}
 	second := decided(t, s.state, deployment.ConfigureIngress{
-		Maintenance: new(false), RequestTimeoutSeconds: new(uint32(60)), Sticky: new(true), DrainSeconds: new(uint32(5)), Compression: new(false)})
+		Maintenance: new(false), RequestTimeoutSeconds: new(int32(60)), Sticky: new(true), DrainSeconds: new(int32(5)), Compression: new(false)})
 	want = &deploymentv1.IngressConfigured{Policy: &routingv1.RoutePolicy{
 		MaxRequestBytes: 10 << 20, RequestTimeout: durationpb.New(time.Minute), Sticky: true, Drain: durationpb.New(5 * time.Second), NoCompression: true}}
 	if !proto.Equal(second, want) {
@@ -48,7 +48,7 @@ func TestIngressChangesFieldByField(t *testing.T) {
 		t.Fatalf("decided %v where nothing changes", again)
 	}
 	back := decided(t, s.state, deployment.ConfigureIngress{
-		MaxRequestBytes: new(uint32(0)), RequestTimeoutSeconds: new(uint32(0)), Sticky: new(false), DrainSeconds: new(uint32(0)), Compression: new(true)})
+		MaxRequestBytes: new(int32(0)), RequestTimeoutSeconds: new(int32(0)), Sticky: new(false), DrainSeconds: new(int32(0)), Compression: new(true)})
 	if !proto.Equal(back, &deploymentv1.IngressConfigured{Policy: &routingv1.RoutePolicy{}}) {
 		t.Fatalf("zeros leave %v", back)
 	}
@@ -57,10 +57,11 @@ func TestIngressChangesFieldByField(t *testing.T) {
 func TestIngressOutOfBoundsIsRefusedFieldByField(t *testing.T) {
 	t.Parallel()
 	for field, c := range map[string]deployment.ConfigureIngress{
-		"max_request_bytes":       {MaxRequestBytes: new(uint32(1023))},
-		"max_request_bytes ":      {MaxRequestBytes: new(uint32(1<<31 + 1))},
-		"request_timeout_seconds": {RequestTimeoutSeconds: new(uint32(301))},
-		"drain_seconds":           {DrainSeconds: new(uint32(3601))},
+		"max_request_bytes":       {MaxRequestBytes: new(int32(1023))},
+		"max_request_bytes ":      {MaxRequestBytes: new(int32(-1))},
+		"request_timeout_seconds": {RequestTimeoutSeconds: new(int32(301))},
+		"drain_seconds":           {DrainSeconds: new(int32(3601))},
+		"drain_seconds ":          {DrainSeconds: new(int32(-1))},
 	} {
 		_, err := deployment.Decide(live().state, c, time.Time{})
 		if p := problem.From(err); p.Status != 422 || len(p.Fields) != 1 || p.Fields[0].Field != strings.TrimSpace(field) {
@@ -68,7 +69,7 @@ func TestIngressOutOfBoundsIsRefusedFieldByField(t *testing.T) {
 		}
 	}
 	for _, c := range []deployment.ConfigureIngress{
-		{MaxRequestBytes: new(uint32(1024))}, {MaxRequestBytes: new(uint32(1 << 31))}, {RequestTimeoutSeconds: new(uint32(300))}, {DrainSeconds: new(uint32(3600))},
+		{MaxRequestBytes: new(int32(1024))}, {MaxRequestBytes: new(int32(1<<31 - 1))}, {RequestTimeoutSeconds: new(int32(300))}, {DrainSeconds: new(int32(3600))},
 	} {
 		if _, err := deployment.Decide(live().state, c, time.Time{}); err != nil {
 			t.Errorf("%+v: %v", c, err)

@@ -212,14 +212,14 @@ type ConfigureIngressRequest struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Name        string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Maintenance *wrapperspb.BoolValue  `protobuf:"bytes,2,opt,name=maintenance,proto3" json:"maintenance,omitempty"`
-	// max_request_bytes: 1024 to 2147483648, or 0.
-	MaxRequestBytes *wrapperspb.UInt32Value `protobuf:"bytes,3,opt,name=max_request_bytes,json=maxRequestBytes,proto3" json:"max_request_bytes,omitempty"`
+	// max_request_bytes: 1024 to 2147483647, or 0.
+	MaxRequestBytes *wrapperspb.Int32Value `protobuf:"bytes,3,opt,name=max_request_bytes,json=maxRequestBytes,proto3" json:"max_request_bytes,omitempty"`
 	// request_timeout_seconds: 1 to 300, or 0.
-	RequestTimeoutSeconds *wrapperspb.UInt32Value `protobuf:"bytes,4,opt,name=request_timeout_seconds,json=requestTimeoutSeconds,proto3" json:"request_timeout_seconds,omitempty"`
-	Sticky                *wrapperspb.BoolValue   `protobuf:"bytes,5,opt,name=sticky,proto3" json:"sticky,omitempty"`
+	RequestTimeoutSeconds *wrapperspb.Int32Value `protobuf:"bytes,4,opt,name=request_timeout_seconds,json=requestTimeoutSeconds,proto3" json:"request_timeout_seconds,omitempty"`
+	Sticky                *wrapperspb.BoolValue  `protobuf:"bytes,5,opt,name=sticky,proto3" json:"sticky,omitempty"`
 	// drain_seconds: 1 to 3600, or 0.
-	DrainSeconds  *wrapperspb.UInt32Value `protobuf:"bytes,6,opt,name=drain_seconds,json=drainSeconds,proto3" json:"drain_seconds,omitempty"`
-	Compression   *wrapperspb.BoolValue   `protobuf:"bytes,7,opt,name=compression,proto3" json:"compression,omitempty"`
+	DrainSeconds  *wrapperspb.Int32Value `protobuf:"bytes,6,opt,name=drain_seconds,json=drainSeconds,proto3" json:"drain_seconds,omitempty"`
+	Compression   *wrapperspb.BoolValue  `protobuf:"bytes,7,opt,name=compression,proto3" json:"compression,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -268,14 +268,14 @@ func (x *ConfigureIngressRequest) GetMaintenance() *wrapperspb.BoolValue {
 	return nil
 }
 
-func (x *ConfigureIngressRequest) GetMaxRequestBytes() *wrapperspb.UInt32Value {
+func (x *ConfigureIngressRequest) GetMaxRequestBytes() *wrapperspb.Int32Value {
 	if x != nil {
 		return x.MaxRequestBytes
 	}
 	return nil
 }
 
-func (x *ConfigureIngressRequest) GetRequestTimeoutSeconds() *wrapperspb.UInt32Value {
+func (x *ConfigureIngressRequest) GetRequestTimeoutSeconds() *wrapperspb.Int32Value {
 	if x != nil {
 		return x.RequestTimeoutSeconds
 	}
@@ -289,7 +289,7 @@ func (x *ConfigureIngressRequest) GetSticky() *wrapperspb.BoolValue {
 	return nil
 }
 
-func (x *ConfigureIngressRequest) GetDrainSeconds() *wrapperspb.UInt32Value {
+func (x *ConfigureIngressRequest) GetDrainSeconds() *wrapperspb.Int32Value {
 	if x != nil {
 		return x.DrainSeconds
 	}
@@ -883,14 +883,14 @@ const file_slipway_apps_v1_ingress_proto_rawDesc = "" +
 	"\x11GetIngressRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"H\n" +
 	"\x12GetIngressResponse\x122\n" +
-	"\aingress\x18\x01 \x01(\v2\x18.slipway.apps.v1.IngressR\aingress\"\xc0\x03\n" +
+	"\aingress\x18\x01 \x01(\v2\x18.slipway.apps.v1.IngressR\aingress\"\xbd\x03\n" +
 	"\x17ConfigureIngressRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12<\n" +
-	"\vmaintenance\x18\x02 \x01(\v2\x1a.google.protobuf.BoolValueR\vmaintenance\x12H\n" +
-	"\x11max_request_bytes\x18\x03 \x01(\v2\x1c.google.protobuf.UInt32ValueR\x0fmaxRequestBytes\x12T\n" +
-	"\x17request_timeout_seconds\x18\x04 \x01(\v2\x1c.google.protobuf.UInt32ValueR\x15requestTimeoutSeconds\x122\n" +
-	"\x06sticky\x18\x05 \x01(\v2\x1a.google.protobuf.BoolValueR\x06sticky\x12A\n" +
-	"\rdrain_seconds\x18\x06 \x01(\v2\x1c.google.protobuf.UInt32ValueR\fdrainSeconds\x12<\n" +
+	"\vmaintenance\x18\x02 \x01(\v2\x1a.google.protobuf.BoolValueR\vmaintenance\x12G\n" +
+	"\x11max_request_bytes\x18\x03 \x01(\v2\x1b.google.protobuf.Int32ValueR\x0fmaxRequestBytes\x12S\n" +
+	"\x17request_timeout_seconds\x18\x04 \x01(\v2\x1b.google.protobuf.Int32ValueR\x15requestTimeoutSeconds\x122\n" +
+	"\x06sticky\x18\x05 \x01(\v2\x1a.google.protobuf.BoolValueR\x06sticky\x12@\n" +
+	"\rdrain_seconds\x18\x06 \x01(\v2\x1b.google.protobuf.Int32ValueR\fdrainSeconds\x12<\n" +
 	"\vcompression\x18\a \x01(\v2\x1a.google.protobuf.BoolValueR\vcompression\"N\n" +
 	"\x18ConfigureIngressResponse\x122\n" +
 	"\aingress\x18\x01 \x01(\v2\x18.slipway.apps.v1.IngressR\aingress\"F\n" +
@@ -981,7 +981,7 @@ var file_slipway_apps_v1_ingress_proto_goTypes = []any{
 	(*FollowAccessLogRequest)(nil),    // 8: slipway.apps.v1.FollowAccessLogRequest
 	(*FollowAccessLogResponse)(nil),   // 9: slipway.apps.v1.FollowAccessLogResponse
 	(*wrapperspb.BoolValue)(nil),      // 10: google.protobuf.BoolValue
-	(*wrapperspb.UInt32Value)(nil),    // 11: google.protobuf.UInt32Value
+	(*wrapperspb.Int32Value)(nil),     // 11: google.protobuf.Int32Value
 	(*timestamppb.Timestamp)(nil),     // 12: google.protobuf.Timestamp
 	(*wrapperspb.DoubleValue)(nil),    // 13: google.protobuf.DoubleValue
 	(*wrapperspb.StringValue)(nil),    // 14: google.protobuf.StringValue
@@ -989,10 +989,10 @@ var file_slipway_apps_v1_ingress_proto_goTypes = []any{
 var file_slipway_apps_v1_ingress_proto_depIdxs = []int32{
 	0,  // 0: slipway.apps.v1.GetIngressResponse.ingress:type_name -> slipway.apps.v1.Ingress
 	10, // 1: slipway.apps.v1.ConfigureIngressRequest.maintenance:type_name -> google.protobuf.BoolValue
-	11, // 2: slipway.apps.v1.ConfigureIngressRequest.max_request_bytes:type_name -> google.protobuf.UInt32Value
-	11, // 3: slipway.apps.v1.ConfigureIngressRequest.request_timeout_seconds:type_name -> google.protobuf.UInt32Value
+	11, // 2: slipway.apps.v1.ConfigureIngressRequest.max_request_bytes:type_name -> google.protobuf.Int32Value
+	11, // 3: slipway.apps.v1.ConfigureIngressRequest.request_timeout_seconds:type_name -> google.protobuf.Int32Value
 	10, // 4: slipway.apps.v1.ConfigureIngressRequest.sticky:type_name -> google.protobuf.BoolValue
-	11, // 5: slipway.apps.v1.ConfigureIngressRequest.drain_seconds:type_name -> google.protobuf.UInt32Value
+	11, // 5: slipway.apps.v1.ConfigureIngressRequest.drain_seconds:type_name -> google.protobuf.Int32Value
 	10, // 6: slipway.apps.v1.ConfigureIngressRequest.compression:type_name -> google.protobuf.BoolValue
 	0,  // 7: slipway.apps.v1.ConfigureIngressResponse.ingress:type_name -> slipway.apps.v1.Ingress
 	12, // 8: slipway.apps.v1.GetRequestMetricsResponse.from:type_name -> google.protobuf.Timestamp

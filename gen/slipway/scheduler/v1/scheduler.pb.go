@@ -1044,12 +1044,12 @@ type ConfigureIngressRequest struct {
 	Principal *v1.Principal          `protobuf:"bytes,1,opt,name=principal,proto3" json:"principal,omitempty"`
 	Id        string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
 	// Absent fields stay as they are; a 0 is the platform's default.
-	Maintenance           *wrapperspb.BoolValue   `protobuf:"bytes,3,opt,name=maintenance,proto3" json:"maintenance,omitempty"`
-	MaxRequestBytes       *wrapperspb.UInt32Value `protobuf:"bytes,4,opt,name=max_request_bytes,json=maxRequestBytes,proto3" json:"max_request_bytes,omitempty"`
-	RequestTimeoutSeconds *wrapperspb.UInt32Value `protobuf:"bytes,5,opt,name=request_timeout_seconds,json=requestTimeoutSeconds,proto3" json:"request_timeout_seconds,omitempty"`
-	Sticky                *wrapperspb.BoolValue   `protobuf:"bytes,6,opt,name=sticky,proto3" json:"sticky,omitempty"`
-	DrainSeconds          *wrapperspb.UInt32Value `protobuf:"bytes,7,opt,name=drain_seconds,json=drainSeconds,proto3" json:"drain_seconds,omitempty"`
-	Compression           *wrapperspb.BoolValue   `protobuf:"bytes,8,opt,name=compression,proto3" json:"compression,omitempty"`
+	Maintenance           *wrapperspb.BoolValue  `protobuf:"bytes,3,opt,name=maintenance,proto3" json:"maintenance,omitempty"`
+	MaxRequestBytes       *wrapperspb.Int32Value `protobuf:"bytes,4,opt,name=max_request_bytes,json=maxRequestBytes,proto3" json:"max_request_bytes,omitempty"`
+	RequestTimeoutSeconds *wrapperspb.Int32Value `protobuf:"bytes,5,opt,name=request_timeout_seconds,json=requestTimeoutSeconds,proto3" json:"request_timeout_seconds,omitempty"`
+	Sticky                *wrapperspb.BoolValue  `protobuf:"bytes,6,opt,name=sticky,proto3" json:"sticky,omitempty"`
+	DrainSeconds          *wrapperspb.Int32Value `protobuf:"bytes,7,opt,name=drain_seconds,json=drainSeconds,proto3" json:"drain_seconds,omitempty"`
+	Compression           *wrapperspb.BoolValue  `protobuf:"bytes,8,opt,name=compression,proto3" json:"compression,omitempty"`
 	unknownFields         protoimpl.UnknownFields
 	sizeCache             protoimpl.SizeCache
 }
@@ -1105,14 +1105,14 @@ func (x *ConfigureIngressRequest) GetMaintenance() *wrapperspb.BoolValue {
 	return nil
 }
 
-func (x *ConfigureIngressRequest) GetMaxRequestBytes() *wrapperspb.UInt32Value {
+func (x *ConfigureIngressRequest) GetMaxRequestBytes() *wrapperspb.Int32Value {
 	if x != nil {
 		return x.MaxRequestBytes
 	}
 	return nil
 }
 
-func (x *ConfigureIngressRequest) GetRequestTimeoutSeconds() *wrapperspb.UInt32Value {
+func (x *ConfigureIngressRequest) GetRequestTimeoutSeconds() *wrapperspb.Int32Value {
 	if x != nil {
 		return x.RequestTimeoutSeconds
 	}
@@ -1126,7 +1126,7 @@ func (x *ConfigureIngressRequest) GetSticky() *wrapperspb.BoolValue {
 	return nil
 }
 
-func (x *ConfigureIngressRequest) GetDrainSeconds() *wrapperspb.UInt32Value {
+func (x *ConfigureIngressRequest) GetDrainSeconds() *wrapperspb.Int32Value {
 	if x != nil {
 		return x.DrainSeconds
 	}
@@ -1383,15 +1383,15 @@ const file_slipway_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\tprincipal\x18\x01 \x01(\v2\x1e.slipway.identity.v1.PrincipalR\tprincipal\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\"F\n" +
 	"\x10ListLogsResponse\x122\n" +
-	"\x04logs\x18\x01 \x03(\v2\x1e.slipway.scheduler.v1.LogEntryR\x04logs\"\xfa\x03\n" +
+	"\x04logs\x18\x01 \x03(\v2\x1e.slipway.scheduler.v1.LogEntryR\x04logs\"\xf7\x03\n" +
 	"\x17ConfigureIngressRequest\x12<\n" +
 	"\tprincipal\x18\x01 \x01(\v2\x1e.slipway.identity.v1.PrincipalR\tprincipal\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12<\n" +
-	"\vmaintenance\x18\x03 \x01(\v2\x1a.google.protobuf.BoolValueR\vmaintenance\x12H\n" +
-	"\x11max_request_bytes\x18\x04 \x01(\v2\x1c.google.protobuf.UInt32ValueR\x0fmaxRequestBytes\x12T\n" +
-	"\x17request_timeout_seconds\x18\x05 \x01(\v2\x1c.google.protobuf.UInt32ValueR\x15requestTimeoutSeconds\x122\n" +
-	"\x06sticky\x18\x06 \x01(\v2\x1a.google.protobuf.BoolValueR\x06sticky\x12A\n" +
-	"\rdrain_seconds\x18\a \x01(\v2\x1c.google.protobuf.UInt32ValueR\fdrainSeconds\x12<\n" +
+	"\vmaintenance\x18\x03 \x01(\v2\x1a.google.protobuf.BoolValueR\vmaintenance\x12G\n" +
+	"\x11max_request_bytes\x18\x04 \x01(\v2\x1b.google.protobuf.Int32ValueR\x0fmaxRequestBytes\x12S\n" +
+	"\x17request_timeout_seconds\x18\x05 \x01(\v2\x1b.google.protobuf.Int32ValueR\x15requestTimeoutSeconds\x122\n" +
+	"\x06sticky\x18\x06 \x01(\v2\x1a.google.protobuf.BoolValueR\x06sticky\x12@\n" +
+	"\rdrain_seconds\x18\a \x01(\v2\x1b.google.protobuf.Int32ValueR\fdrainSeconds\x12<\n" +
 	"\vcompression\x18\b \x01(\v2\x1a.google.protobuf.BoolValueR\vcompression\"o\n" +
 	"\x18ConfigureIngressResponse\x127\n" +
 	"\x06policy\x18\x01 \x01(\v2\x1f.slipway.routing.v1.RoutePolicyR\x06policy\x12\x1a\n" +
@@ -1452,7 +1452,7 @@ var file_slipway_scheduler_v1_scheduler_proto_goTypes = []any{
 	(*structpb.Struct)(nil),           // 22: google.protobuf.Struct
 	(*v1.Principal)(nil),              // 23: slipway.identity.v1.Principal
 	(*wrapperspb.BoolValue)(nil),      // 24: google.protobuf.BoolValue
-	(*wrapperspb.UInt32Value)(nil),    // 25: google.protobuf.UInt32Value
+	(*wrapperspb.Int32Value)(nil),     // 25: google.protobuf.Int32Value
 	(*v11.RoutePolicy)(nil),           // 26: slipway.routing.v1.RoutePolicy
 }
 var file_slipway_scheduler_v1_scheduler_proto_depIdxs = []int32{
@@ -1479,10 +1479,10 @@ var file_slipway_scheduler_v1_scheduler_proto_depIdxs = []int32{
 	1,  // 20: slipway.scheduler.v1.ListLogsResponse.logs:type_name -> slipway.scheduler.v1.LogEntry
 	23, // 21: slipway.scheduler.v1.ConfigureIngressRequest.principal:type_name -> slipway.identity.v1.Principal
 	24, // 22: slipway.scheduler.v1.ConfigureIngressRequest.maintenance:type_name -> google.protobuf.BoolValue
-	25, // 23: slipway.scheduler.v1.ConfigureIngressRequest.max_request_bytes:type_name -> google.protobuf.UInt32Value
-	25, // 24: slipway.scheduler.v1.ConfigureIngressRequest.request_timeout_seconds:type_name -> google.protobuf.UInt32Value
+	25, // 23: slipway.scheduler.v1.ConfigureIngressRequest.max_request_bytes:type_name -> google.protobuf.Int32Value
+	25, // 24: slipway.scheduler.v1.ConfigureIngressRequest.request_timeout_seconds:type_name -> google.protobuf.Int32Value
 	24, // 25: slipway.scheduler.v1.ConfigureIngressRequest.sticky:type_name -> google.protobuf.BoolValue
-	25, // 26: slipway.scheduler.v1.ConfigureIngressRequest.drain_seconds:type_name -> google.protobuf.UInt32Value
+	25, // 26: slipway.scheduler.v1.ConfigureIngressRequest.drain_seconds:type_name -> google.protobuf.Int32Value
 	24, // 27: slipway.scheduler.v1.ConfigureIngressRequest.compression:type_name -> google.protobuf.BoolValue
 	26, // 28: slipway.scheduler.v1.ConfigureIngressResponse.policy:type_name -> slipway.routing.v1.RoutePolicy
 	23, // 29: slipway.scheduler.v1.GetIngressRequest.principal:type_name -> slipway.identity.v1.Principal

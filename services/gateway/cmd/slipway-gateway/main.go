@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
 	billingv1 "github.com/slipway-paas/slipway/gen/slipway/billing/v1"
@@ -21,6 +22,7 @@ import (
 	"github.com/slipway-paas/slipway/services/gateway/peers"
 	"github.com/slipway-paas/slipway/services/gateway/probes"
 	"github.com/slipway-paas/slipway/services/gateway/ratelimit"
+	"github.com/slipway-paas/slipway/services/gateway/requests"
 )
 
 // version is set by the build.
@@ -104,7 +106,7 @@ func main() {
 			Answers:   answers,
 			Webhooks:  webhooksv1.NewWebhookServiceClient(webhooks),
 			OAuth:     identityv1.NewOAuthServiceClient(identity),
-			Store:     events, Probes: probes.NewJetStream(js, p.Log), Services: watch.Services,
+			Store:     events, Probes: probes.NewJetStream(js, p.Log), Requests: requests.NewJetStream(js, time.Now), Services: watch.Services,
 			Version: p.Version, Metrics: p.Observer.Registry, Exposition: p.Observer.Metrics(), Tracing: p.Observer.Tracing, Log: p.Log,
 		})
 		if err != nil {
