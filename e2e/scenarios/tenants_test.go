@@ -29,6 +29,7 @@ import (
 var forAnybody = []string{
 	"slipway.identity.v1.AccountService.Register", "slipway.identity.v1.SignUpService.SignUp", "slipway.identity.v1.AccountService.Login",
 	"slipway.identity.v1.AccountService.VerifyEmail", "slipway.identity.v1.AccountService.SendVerification",
+	"slipway.identity.v1.AccountService.ForgotPassword", "slipway.identity.v1.AccountService.ResetPassword",
 }
 
 // tenant is what belongs to one organization, by the names that requests have for it.

@@ -141,6 +141,9 @@ func ParseEvent(subject string) (a Aggregate, eventType string, err error) {
 // KindFilter matches every event of one kind of aggregate, in every org.
 func KindFilter(kind string) string { return "evt.*." + kind + ".>" }
 
+// TypeFilter matches every event of one type of one kind of aggregate, in every org.
+func TypeFilter(kind, eventType string) string { return "evt.*." + kind + ".*." + eventType }
+
 // OrgFilter matches every event of one kind of aggregate in one org.
 func OrgFilter(org, kind string) string { return "evt." + org + "." + kind + ".>" }
 

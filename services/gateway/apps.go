@@ -35,6 +35,37 @@ func (s *appServer) GetApp(ctx context.Context, in *oauthv1.GetAppRequest) (*oau
 	return &oauthv1.GetAppResponse{App: oauthApp(out.GetApp())}, nil
 }
 
+func (s *appServer) ListApps(ctx context.Context, _ *oauthv1.ListAppsRequest) (*oauthv1.ListAppsResponse, error) {
+	out, err := relay(ctx, s.log, "list apps", s.identity.ListApps, &identityv1.ListAppsRequest{Principal: authn.Principal(ctx)})
+	if err != nil {
+		return nil, err
+	}
+	res := &oauthv1.ListAppsResponse{}
+	for _, a := range out.GetApps() {
+		res.Apps = append(res.Apps, oauthApp(a))
+	}
+	return res, nil
+}
+
+func (s *appServer) RotateAppSecret(ctx context.Context, in *oauthv1.RotateAppSecretRequest) (*oauthv1.RotateAppSecretResponse, error) {
+	out, err := relay(ctx, s.log, "rotate an app's secret", s.identity.RotateAppSecret, &identityv1.RotateAppSecretRequest{
+		Principal: authn.Principal(ctx), ClientId: in.GetClientId(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &oauthv1.RotateAppSecretResponse{App: oauthApp(out.GetApp()), ClientSecret: out.GetClientSecret()}, nil
+}
+
+func (s *appServer) DeleteApp(ctx context.Context, in *oauthv1.DeleteAppRequest) (*oauthv1.DeleteAppResponse, error) {
+	if _, err := relay(ctx, s.log, "delete an app", s.identity.DeleteApp, &identityv1.DeleteAppRequest{
+		Principal: authn.Principal(ctx), ClientId: in.GetClientId(),
+	}); err != nil {
+		return nil, err
+	}
+	return &oauthv1.DeleteAppResponse{Message: "App deleted", ClientId: in.GetClientId()}, nil
+}
+
 func (s *appServer) DescribeToken(ctx context.Context, _ *oauthv1.DescribeTokenRequest) (*oauthv1.DescribeTokenResponse, error) {
 	p := authn.Principal(ctx)
 	return &oauthv1.DescribeTokenResponse{

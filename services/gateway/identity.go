@@ -98,6 +98,18 @@ func (s *accountServer) SendVerification(ctx context.Context, in *identityv1.Sen
 	return relay(ctx, s.log, "mail a code", s.accounts.SendVerification, in)
 }
 
+func (s *accountServer) ForgotPassword(ctx context.Context, in *identityv1.ForgotPasswordRequest) (*identityv1.ForgotPasswordResponse, error) {
+	return relay(ctx, s.log, "mail a code", s.accounts.ForgotPassword, in)
+}
+
+func (s *accountServer) ResetPassword(ctx context.Context, in *identityv1.ResetPasswordRequest) (*identityv1.ResetPasswordResponse, error) {
+	return relay(ctx, s.log, "reset a password", s.accounts.ResetPassword, in)
+}
+
+func (s *accountServer) DeleteAccount(ctx context.Context, in *identityv1.DeleteAccountRequest) (*identityv1.DeleteAccountResponse, error) {
+	return relay(ctx, s.log, "delete an account", s.accounts.DeleteAccount, in)
+}
+
 func (s *accountServer) EnrollTotp(ctx context.Context, in *identityv1.EnrollTotpRequest) (*identityv1.EnrollTotpResponse, error) {
 	return relay(ctx, s.log, "propose a second factor", s.accounts.EnrollTotp, in)
 }
@@ -127,6 +139,14 @@ func (s *orgServer) ListOrgs(ctx context.Context, in *identityv1.ListOrgsRequest
 
 func (s *orgServer) GetOrg(ctx context.Context, in *identityv1.GetOrgRequest) (*identityv1.GetOrgResponse, error) {
 	return relay(ctx, s.log, "show an organization", s.orgs.GetOrg, in)
+}
+
+func (s *orgServer) RenameOrg(ctx context.Context, in *identityv1.RenameOrgRequest) (*identityv1.RenameOrgResponse, error) {
+	return relay(ctx, s.log, "rename an organization", s.orgs.RenameOrg, in)
+}
+
+func (s *orgServer) DeleteOrg(ctx context.Context, in *identityv1.DeleteOrgRequest) (*identityv1.DeleteOrgResponse, error) {
+	return relay(ctx, s.log, "delete an organization", s.orgs.DeleteOrg, in)
 }
 
 func (s *orgServer) ListMembers(ctx context.Context, in *identityv1.ListMembersRequest) (*identityv1.ListMembersResponse, error) {

@@ -160,6 +160,56 @@ func TestARefreshTokenThatComesTwiceEndsTheFamily(t *testing.T) {
 	s.ends(t, access)
 }
 
+func TestADeletedAppEndsWithAllThatItWasGiven(t *testing.T) {
+	t.Parallel()
+	s := beginOAuth(t)
+	app, other := s.register(t, true, "deploy:manage"), s.register(t, true, "deploy:manage")
+	access, refresh := s.redeem(t, app, s.browser(t).code("alice", app)).tokens(t)
+	kept, _ := s.redeem(t, other, s.browser(t).code("alice", other)).tokens(t)
+	path := "/api/oauth/apps/" + app.id
+	if got := s.as(t, "session-vera", http.MethodDelete, path); got.status != http.StatusForbidden {
+		t.Errorf("a viewer deletes it: %d %s", got.status, got.body)
+	}
+	if got := s.as(t, "session-alice", http.MethodDelete, path); got.status != http.StatusOK {
+		t.Fatalf("delete: %d %s", got.status, got.body)
+	}
+	s.ends(t, access)
+	s.refresh(t, app, refresh).refused(t, "its refresh token", 401, "invalid_client")
+	for _, method := range []string{http.MethodGet, http.MethodDelete} {
+		if got := s.as(t, "session-alice", method, path); got.status != http.StatusNotFound {
+			t.Errorf("%s of a deleted app: %d %s", method, got.status, got.body)
+		}
+	}
+	if got := s.as(t, "session-alice", http.MethodGet, "/api/oauth/apps"); strings.Contains(got.body, app.id) || !strings.Contains(got.body, other.id) {
+		t.Errorf("the apps are %s", got.body)
+	}
+	if got := s.as(t, "session-alice", http.MethodGet, "/api/oauth/grants"); strings.Contains(got.body, app.id) {
+		t.Errorf("the grants are %s", got.body)
+	}
+	if !s.works(t, kept) {
+		t.Error("another app's token ended too")
+	}
+}
+
+func TestARotatedSecretIsTheOnlyOneThatCounts(t *testing.T) {
+	t.Parallel()
+	s := beginOAuth(t)
+	app := s.register(t, true, "deploy:manage")
+	_, refresh := s.redeem(t, app, s.browser(t).code("alice", app)).tokens(t)
+	got := s.as(t, "session-alice", http.MethodPost, "/api/oauth/apps/"+app.id+"/secret")
+	secret, _ := got.json(t)["client_secret"].(string)
+	if got.status != http.StatusOK || secret == "" || secret == app.secret {
+		t.Fatalf("rotate: %d %s", got.status, got.body)
+	}
+	s.refresh(t, app, refresh).refused(t, "the former secret", 401, "invalid_client")
+	app.secret = secret
+	s.refresh(t, app, refresh).tokens(t)
+	public := s.register(t, false, "deploy:manage")
+	if got := s.as(t, "session-alice", http.MethodPost, "/api/oauth/apps/"+public.id+"/secret"); got.status != http.StatusUnprocessableEntity {
+		t.Errorf("a public app's secret: %d %s", got.status, got.body)
+	}
+}
+
 func TestNobodyIsSentWhereNoAppHasRegistered(t *testing.T) {
 	t.Parallel()
 	s := beginOAuth(t)

@@ -73,11 +73,11 @@ func (s *Service) register(ctx context.Context, n newAccount) (*identityv1.Regis
 	}
 	id := newID()
 	self := subjects.Of(subjects.Platform, subjects.Operator, id)
-	taken, err := s.claimed(ctx, emailClaim(email))
+	held, err := s.claim(ctx, emailClaim(email))
 	if err != nil {
 		return nil, err
 	}
-	if taken {
+	if held.taken() {
 		return s.registeredAlready(n)
 	}
 	command := operator.Register{ID: id, OrgID: newID(), EmailHash: email}
@@ -136,13 +136,30 @@ func verification(address, code string) mail.Message {
 
 var errTaken = errors.New("the address has an account")
 
-// claimed reports whether somebody holds the claim. Nobody gives these back.
-func (s *Service) claimed(ctx context.Context, claim subjects.Aggregate) (bool, error) {
-	last, err := s.deps.Store.LastSequence(ctx, claim.Filter())
+// claim is who holds a name, as of the claim's last event.
+type claim struct {
+	holder   string
+	sequence uint64
+}
+
+func (c claim) taken() bool { return c.holder != "" }
+
+func (s *Service) claim(ctx context.Context, a subjects.Aggregate) (claim, error) {
+	events, err := s.deps.Store.Load(ctx, a, 0)
 	if err != nil {
-		return false, fmt.Errorf("look at a claim: %w", err)
+		return claim{}, fmt.Errorf("look at a claim: %w", err)
 	}
-	return last > 0, nil
+	var c claim
+	for _, e := range events {
+		c.sequence = e.Sequence
+		switch e := e.Payload.(type) {
+		case *claimv1.ClaimTaken:
+			c.holder = e.GetHolder()
+		case *claimv1.ClaimReleased:
+			c.holder = ""
+		}
+	}
+	return c, nil
 }
 
 // appendAccount writes the account, its organization and its claims, all or none: of
@@ -150,21 +167,28 @@ func (s *Service) claimed(ctx context.Context, claim subjects.Aggregate) (bool, 
 // errTaken.
 func (s *Service) appendAccount(ctx context.Context, self subjects.Aggregate, c operator.Register) (operator.State, uint64, error) {
 	for range registerTries {
-		first, err := s.claimed(ctx, firstAccount)
+		first, err := s.claim(ctx, firstAccount)
 		if err != nil {
 			return operator.State{}, 0, err
 		}
-		c.Admin = !first
+		address, err := s.claim(ctx, emailClaim(c.EmailHash))
+		if err != nil {
+			return operator.State{}, 0, err
+		}
+		if address.taken() {
+			return operator.State{}, 0, errTaken
+		}
+		c.Admin = !first.taken()
 		made, err := operator.Decide(operator.State{}, c, s.deps.Now())
 		if err != nil {
 			return operator.State{}, 0, fmt.Errorf("make an account: %w", err)
 		}
-		claim := func(a subjects.Aggregate, kind, name string) eventstore.Expected {
-			return eventstore.Expected{Event: s.event(a, kind+"-"+c.ID, &claimv1.ClaimTaken{Kind: kind, Name: name, Holder: self.String()})}
+		take := func(a subjects.Aggregate, now claim, kind, name string) eventstore.Expected {
+			return eventstore.Expected{LastSequence: now.sequence, Event: s.event(a, kind+"-"+c.ID, &claimv1.ClaimTaken{Kind: kind, Name: name, Holder: self.String()})}
 		}
-		batch := []eventstore.Expected{claim(emailClaim(c.EmailHash), "email", hex.EncodeToString(c.EmailHash[:]))}
+		batch := []eventstore.Expected{take(emailClaim(c.EmailHash), address, "email", hex.EncodeToString(c.EmailHash[:]))}
 		if c.Admin {
-			batch = append(batch, claim(firstAccount, "first_account", "first"))
+			batch = append(batch, take(firstAccount, first, "first_account", "first"))
 		}
 		batch = append(batch,
 			eventstore.Expected{Event: s.event(subjects.Of(c.OrgID, subjects.Org, c.OrgID), "org-"+c.ID, &identityv1.OrgCreated{
@@ -174,9 +198,6 @@ func (s *Service) appendAccount(ctx context.Context, self subjects.Aggregate, c 
 		)
 		sequence, err := s.deps.Store.AppendBatch(ctx, batch)
 		if errors.Is(err, eventstore.ErrConflict) {
-			if taken, lookErr := s.claimed(ctx, emailClaim(c.EmailHash)); lookErr != nil || taken {
-				return operator.State{}, 0, errors.Join(lookErr, errTaken)
-			}
 			continue
 		}
 		if err != nil {

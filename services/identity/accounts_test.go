@@ -135,14 +135,16 @@ func TestAFailedLoginTakesAsLongWhateverFailed(t *testing.T) {
 	w := begin(t, identity.Config{})
 	w.register("ada")
 	known, unknown := time.Hour, time.Hour
-	for range 8 {
+	apart := func() bool { return unknown < known/4 || unknown > known*4 }
+	// The shortest of each is what it takes; on a busy machine it is seldom seen.
+	for tries := 0; tries < 8 || apart() && tries < 100; tries++ {
 		begun := time.Now()
 		w.login("ada", "wrong password", "")
 		between := time.Now()
 		w.login("eve", "wrong password", "")
 		known, unknown = min(known, between.Sub(begun)), min(unknown, time.Since(between))
 	}
-	if unknown < known/4 || unknown > known*4 {
+	if apart() {
 		t.Errorf("with an account %v, without %v", known, unknown)
 	}
 }

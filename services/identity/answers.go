@@ -75,6 +75,8 @@ func (s *Service) answer(ctx context.Context, doing string, err error) error {
 		return problem.Forbidden("Your role in the organization does not allow this; ask an owner.")
 	case errors.Is(err, org.ErrLastOwner):
 		return problem.InvalidState("An organization needs an owner; make somebody else one first.")
+	case errors.Is(err, org.ErrPersonal):
+		return problem.InvalidState("This is your personal organization: it goes with your account, POST /api/v1/auth/delete.")
 	case errors.Is(err, org.ErrMember):
 		return problem.Validation([]problem.Field{{Field: "email", Message: "is a member or invited already"}})
 	case errors.Is(err, org.ErrFull):

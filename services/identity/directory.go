@@ -101,8 +101,12 @@ func issue[S credential.Issuer](evolve func(S, eventstore.Recorded) S) func(*dir
 func (d *directory) applyOperator(e eventstore.Recorded) {
 	after := operator.Evolve(d.operators[e.Aggregate.ID], e)
 	// An operator's id says nothing of its org: take no events of another org's for it.
-	if home, known := d.where[e.Aggregate.ID]; !after.Exists() || known && home != e.Aggregate {
+	home, known := d.where[e.Aggregate.ID]
+	if after.ID == "" || known && home != e.Aggregate {
 		return
+	}
+	if before := d.operators[after.ID]; after.Deleted && d.emails[before.EmailHash] == after.ID {
+		delete(d.emails, before.EmailHash)
 	}
 	d.operators[after.ID], d.where[after.ID] = after, e.Aggregate
 	if after.EmailHash != (credential.Hash{}) {
@@ -114,10 +118,13 @@ func (d *directory) applyOperator(e eventstore.Recorded) {
 func (d *directory) applyOrg(e eventstore.Recorded) {
 	before := d.orgs[e.Aggregate.ID]
 	after := org.Evolve(before, e)
-	if !after.Exists() || e.Aggregate.Org != e.Aggregate.ID {
+	if after.ID == "" || e.Aggregate.Org != e.Aggregate.ID {
 		return
 	}
 	d.orgs[after.ID] = after
+	if after.Deleted {
+		d.oauth.DropOrg(after.ID)
+	}
 	for id := range before.Members {
 		drop(d.memberOf, id, after.ID)
 	}
@@ -178,8 +185,8 @@ func (d *directory) sweep(now time.Time) {
 func (d *directory) operator(id string) (operator.State, bool) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	state, ok := d.operators[id]
-	return state, ok
+	state := d.operators[id]
+	return state, state.Exists()
 }
 
 // home is the operator's aggregate.
@@ -203,8 +210,8 @@ func (d *directory) byEmail(hash credential.Hash) (operator.State, bool) {
 func (d *directory) org(id string) (org.State, bool) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	state, ok := d.orgs[id]
-	return state, ok
+	state := d.orgs[id]
+	return state, state.Exists()
 }
 
 // orgsOf are the organizations that the operator is in, the oldest first.
@@ -282,8 +289,8 @@ func (d *directory) find(hash []byte, asked string, now time.Time) (found, bool)
 	if !ok || c.Ended(now) {
 		return found{}, false
 	}
-	holder, ok := d.operators[c.Operator]
-	if !ok || !holder.Holds(c) {
+	holder := d.operators[c.Operator]
+	if !holder.Exists() || !holder.Holds(c) || c.Kind == credential.AccessToken && d.oauth.Deleted(c.App) {
 		return found{}, false
 	}
 	f := found{Credential: c, issuer: issuer, operator: holder, org: c.Org}

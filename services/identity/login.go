@@ -289,8 +289,9 @@ func (s accounts) SendVerification(ctx context.Context, in *identityv1.SendVerif
 	if s.Ready() != nil {
 		return nil, starting()
 	}
-	if err := s.sendVerification(ctx, in.GetEmail()); err != nil {
-		return nil, s.answer(ctx, "mail a code", err)
+	now := s.deps.Now()
+	if err := s.later(func(ctx context.Context) error { return s.sendVerification(ctx, in.GetEmail(), now) }); err != nil {
+		return nil, err
 	}
 	return &identityv1.SendVerificationResponse{Message: "If the address waits for a code, one is on its way"}, nil
 }
@@ -298,14 +299,14 @@ func (s accounts) SendVerification(ctx context.Context, in *identityv1.SendVerif
 // sendAgainAfter is how long the mailed code must have had to arrive.
 const sendAgainAfter = time.Minute
 
-func (s *Service) sendVerification(ctx context.Context, address string) error {
+func (s *Service) sendVerification(ctx context.Context, address string, now time.Time) error {
 	email, _ := normalEmail(address)
 	hash, err := s.secrets.emailHash(ctx, email)
 	if err != nil {
 		return err
 	}
 	state, known := s.known.byEmail(hash)
-	if !known || state.Verified() || !s.config.SMTP.Set() || s.deps.Now().Sub(state.VerifySince) < sendAgainAfter {
+	if !known || state.Verified() || !s.config.SMTP.Set() || now.Sub(state.VerifySince) < sendAgainAfter {
 		return nil
 	}
 	p, err := s.profileOf(ctx, state)

@@ -114,6 +114,23 @@ func (s orgs) GetOrg(ctx context.Context, in *identityv1.GetOrgRequest) (*identi
 	return &identityv1.GetOrgResponse{Org: shownOrg(state, state.Members[p.GetOperatorId()].Role)}, nil
 }
 
+// RenameOrg implements identityv1.OrgServiceServer.
+func (s orgs) RenameOrg(ctx context.Context, in *identityv1.RenameOrgRequest) (*identityv1.RenameOrgResponse, error) {
+	p, before, err := s.within(ctx, in.GetOrgId(), access.RoleAdmin)
+	if err != nil {
+		return nil, err
+	}
+	name := strings.TrimSpace(in.GetName())
+	if !printable(name, 64) {
+		return nil, problem.Validation([]problem.Field{{Field: "name", Message: "must have 1 to 64 printable characters"}})
+	}
+	state, err := s.changeOrg(ctx, before.ID, p.GetOperatorId(), org.Rename{By: p.GetOperatorId(), Name: name})
+	if err != nil {
+		return nil, s.answer(ctx, "rename an organization", err)
+	}
+	return &identityv1.RenameOrgResponse{Org: shownOrg(state, state.Members[p.GetOperatorId()].Role)}, nil
+}
+
 // ListMembers implements identityv1.OrgServiceServer.
 func (s orgs) ListMembers(ctx context.Context, in *identityv1.ListMembersRequest) (*identityv1.ListMembersResponse, error) {
 	_, state, err := s.within(ctx, in.GetOrgId(), access.RoleViewer)

@@ -27,6 +27,6 @@ func (p people) PasswordEpoch(operatorID string) uint32 {
 func (p people) Stands(operatorID, orgID string, epoch uint32) bool {
 	p.known.mu.RLock()
 	defer p.known.mu.RUnlock()
-	operator, known := p.known.operators[operatorID]
-	return known && operator.PasswordEpoch == epoch && access.ValidRole(p.known.orgs[orgID].Members[operatorID].Role)
+	operator := p.known.operators[operatorID]
+	return operator.Exists() && operator.PasswordEpoch == epoch && access.ValidRole(p.known.orgs[orgID].Members[operatorID].Role)
 }

@@ -53,6 +53,8 @@ type Service struct {
 	passwords *password.Hasher
 	guesses   *guesses
 	mails     *mail.Queue
+	errands   chan func(context.Context) error
+	eraser    *eraser
 	operators *decider.Handler[operator.State, operator.Command]
 	orgs      *decider.Handler[org.State, org.Command]
 	keys      *decider.Handler[apikey.State, apikey.Command]
@@ -74,10 +76,14 @@ func New(c Config, d Deps) (*Service, error) {
 	s := &Service{
 		config: c, deps: d, known: newDirectory(), secrets: &secrets{sealer: d.Seal},
 		passwords: password.NewHasher(hashedAtOnce, hashWaiting), guesses: newGuesses(), mails: mail.NewQueue(c.SMTP, d.Log), uses: newUses(d.Now),
+		errands:   make(chan func(context.Context) error, maxLater),
 		operators: decider.NewHandler(d.Store, operator.Decider(), options[operator.State](d)),
 		orgs:      decider.NewHandler(d.Store, org.Decider(), options[org.State](d)),
 		keys:      decider.NewHandler(d.Store, apikey.Decider(), options[apikey.State](d)),
 	}
+	s.eraser = newEraser(d.Seal.Destroy, func(a subjects.Aggregate, err error) {
+		d.Log.Error("the data key of what was deleted is still there; trying again", "aggregate", a.String(), "error", err)
+	})
 	s.oauth = oauth.New(oauth.Deps{
 		Store: d.Store, Known: s.known.oauth, Ready: s.Ready, Wait: s.known.wait, People: people{s.known}, Now: d.Now, Log: d.Log,
 	})
@@ -133,9 +139,12 @@ func (s *Service) Run(ctx context.Context) error {
 	defer cancel()
 	parts.Go(func() { s.sweep(ctx) })
 	parts.Go(func() { s.mails.Run(ctx) })
+	parts.Go(func() { s.runErrands(ctx) })
+	parts.Go(func() { s.eraser.run(ctx) })
 	parts.Go(func() { s.noteUses(ctx) })
 	handle := func(_ context.Context, events []eventstore.Recorded) error {
 		s.known.apply(events)
+		s.eraser.note(events)
 		return nil
 	}
 	ready := func() {

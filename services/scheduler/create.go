@@ -57,6 +57,9 @@ func (s *Service) create(ctx context.Context, p *identityv1.Principal, in *sched
 // createAs validates, seals the environment and asks for the deployment of that id.
 func (s *Service) createAs(ctx context.Context, p *identityv1.Principal, id string, in *schedulerv1.CreateDeploymentRequest) (deployment.State, error) {
 	q := request.Request{Subdomain: in.Subdomain, Image: in.Image, Tier: in.Tier, Port: in.Port, CustomDomain: in.CustomDomain, Env: in.EnvVars}
+	if s.closed.has(p.GetOrgId()) {
+		return deployment.State{}, problem.Forbidden("The organization has been deleted.")
+	}
 	tier, err := s.tier(ctx, in.Tier)
 	if err != nil {
 		return deployment.State{}, err

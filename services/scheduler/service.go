@@ -77,6 +77,7 @@ type Service struct {
 	names   names
 	handler *handler
 	reactor *rollout.Reactor
+	closed  *closedOrgs
 	figures *figures
 	// nodeHandler runs commands on nodes; nodesKick has them looked at before time.
 	nodeHandler *nodeHandler
@@ -101,7 +102,7 @@ func New(c Config, d Deps) (*Service, error) {
 		d.Tracer = nooptrace.NewTracerProvider().Tracer("scheduler")
 	}
 	s := &Service{config: c, deps: d, fleet: fleet.New(), views: &views{},
-		roster: roster.New(c.NodeLossAfter, d.Now), nodeHandler: newNodeHandler(d.Store, d.Now), nodesKick: make(chan struct{}, 1)}
+		roster: roster.New(c.NodeLossAfter, d.Now), nodeHandler: newNodeHandler(d.Store, d.Now), nodesKick: make(chan struct{}, 1), closed: newClosedOrgs()}
 	var err error
 	if s.figures, err = newFigures(d.Metrics, s.fleet, s.roster, func() int { return s.reactor.Waiting() }); err != nil {
 		return nil, err
@@ -136,6 +137,7 @@ func (s *Service) Ready() error {
 //
 //	reads            what it does
 //	evt.*.deployment.>   folds the fleet, publishes views, carries rollouts on
+//	evt.*.org.*.OrgDeleted  destroys what a deleted organization had deployed
 //	evt._.node.>         folds which nodes are lost or to be drained
 //	VIEW_nodes           knows where there is room, and which node is silent
 //	svc.env.*.*          gives nodes their instances' environment
@@ -202,11 +204,17 @@ func (s *Service) followLog(ctx context.Context, group *errgroup.Group, beats He
 	handle := func(_ context.Context, events []eventstore.Recorded) error {
 		ids := make([]string, 0, len(events))
 		for _, e := range events {
-			if e.Aggregate.Kind == subjects.Node {
+			switch e.Aggregate.Kind {
+			case subjects.Node:
 				s.foldNode(e)
 				continue
+			case subjects.Org:
+				s.closed.apply(e)
+				continue
 			}
-			s.fleet.Apply(e)
+			if s.fleet.Apply(e); s.closed.has(e.Aggregate.Org) {
+				s.closed.look()
+			}
 			ids = append(ids, e.Aggregate.ID)
 		}
 		s.reactor.Changed(ids...)
@@ -217,6 +225,8 @@ func (s *Service) followLog(ctx context.Context, group *errgroup.Group, beats He
 		s.reactor.Changed(s.views.deployments()...)
 		group.Go(func() error { return s.reactor.Run(ctx) })
 		group.Go(func() error { return s.decideNodes(ctx, beats) })
+		group.Go(func() error { return s.destroyClosed(ctx) })
 	}
-	return s.deps.Store.Follow(ctx, 0, handle, caughtUp, subjects.KindFilter(subjects.Deployment), subjects.KindFilter(subjects.Node))
+	return s.deps.Store.Follow(ctx, 0, handle, caughtUp, subjects.KindFilter(subjects.Deployment),
+		subjects.KindFilter(subjects.Node), subjects.TypeFilter(subjects.Org, orgDeletions))
 }

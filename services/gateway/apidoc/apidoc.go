@@ -125,6 +125,7 @@ func complete(op object, path, method string) error {
 func open() []string {
 	return []string{
 		"AccountService_Register", "SignUpService_SignUp", "AccountService_Login", "AccountService_VerifyEmail", "AccountService_SendVerification",
+		"AccountService_ForgotPassword", "AccountService_ResetPassword",
 	}
 }
 

@@ -72,7 +72,7 @@ func TestEachMethodTakesTheKindsOfCredentialThatItIsFor(t *testing.T) {
 		case strings.Contains(method, "DeployService"):
 			want = [3]int{200, 401, 401}
 		case strings.Contains(method, "AdminService"), name == "GetMe",
-			slices.Contains([]string{"Register", "SignUp", "Login", "VerifyEmail", "SendVerification"}, name):
+			slices.Contains([]string{"Register", "SignUp", "Login", "VerifyEmail", "SendVerification", "ForgotPassword", "ResetPassword"}, name):
 			want = [3]int{200, 200, 200}
 		case strings.Contains(method, "AccountService"), name == "JoinOrg":
 			want = [3]int{401, 200, 401}

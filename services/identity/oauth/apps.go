@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
+	"github.com/slipway-paas/slipway/libs/access"
 	"github.com/slipway-paas/slipway/libs/problem"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/identity/oauthapp"
@@ -30,7 +31,7 @@ func (s *Server) RegisterApp(ctx context.Context, req *identityv1.RegisterAppReq
 		text, hash := newSecret(prefixSecret)
 		secret, c.SecretSHA256 = text, hash[:]
 	}
-	done, err := s.apps.Handle(ctx, command(ctx, subjects.Of(p.GetOrgId(), subjects.OAuthApp, id), p.GetOperatorId(), c))
+	done, err := s.apps.Handle(ctx, command[oauthapp.Command](ctx, subjects.Of(p.GetOrgId(), subjects.OAuthApp, id), p.GetOperatorId(), c))
 	if err != nil {
 		return nil, s.failed(ctx, "register an app", err)
 	}
@@ -41,13 +42,71 @@ func (s *Server) RegisterApp(ctx context.Context, req *identityv1.RegisterAppReq
 // GetApp implements identityv1.OAuthServiceServer.
 func (s *Server) GetApp(_ context.Context, req *identityv1.GetAppRequest) (*identityv1.GetAppResponse, error) {
 	app, err := s.find(req.GetClientId())
+	if p := req.GetPrincipal(); p != nil {
+		app, err = s.ofOrg(p, req.GetClientId())
+	}
 	if err != nil {
 		return nil, err
 	}
-	if p := req.GetPrincipal(); p != nil && p.GetOrgId() != app.OrgID {
-		return nil, problem.NotFound("There is no app with this client_id.")
-	}
 	return &identityv1.GetAppResponse{App: shown(app)}, nil
+}
+
+// ofOrg is the client when it is the principal's organization's; to others there is none.
+func (s *Server) ofOrg(p *identityv1.Principal, clientID string) (oauthapp.State, error) {
+	app, err := s.find(clientID)
+	if err == nil && p.GetOrgId() != app.OrgID {
+		err = problem.NotFound("There is no app with this client_id.")
+	}
+	return app, err
+}
+
+// ListApps implements identityv1.OAuthServiceServer.
+func (s *Server) ListApps(_ context.Context, req *identityv1.ListAppsRequest) (*identityv1.ListAppsResponse, error) {
+	if err := checkPrincipal(req.GetPrincipal()); err != nil {
+		return nil, err
+	}
+	res := &identityv1.ListAppsResponse{}
+	for _, app := range s.known.appsOf(req.GetPrincipal().GetOrgId()) {
+		res.Apps = append(res.Apps, shown(app))
+	}
+	return res, nil
+}
+
+// RotateAppSecret implements identityv1.OAuthServiceServer.
+func (s *Server) RotateAppSecret(ctx context.Context, req *identityv1.RotateAppSecretRequest) (*identityv1.RotateAppSecretResponse, error) {
+	secret, hash := newSecret(prefixSecret)
+	app, err := s.changeApp(ctx, req.GetPrincipal(), req.GetClientId(), "rotate an app's secret", oauthapp.RotateSecret{SecretSHA256: hash[:]})
+	if err != nil {
+		return nil, err
+	}
+	return &identityv1.RotateAppSecretResponse{App: shown(app), ClientSecret: secret}, nil
+}
+
+// DeleteApp implements identityv1.OAuthServiceServer.
+func (s *Server) DeleteApp(ctx context.Context, req *identityv1.DeleteAppRequest) (*identityv1.DeleteAppResponse, error) {
+	if _, err := s.changeApp(ctx, req.GetPrincipal(), req.GetClientId(), "delete an app", oauthapp.Delete{}); err != nil {
+		return nil, err
+	}
+	return &identityv1.DeleteAppResponse{}, nil
+}
+
+func (s *Server) changeApp(ctx context.Context, p *identityv1.Principal, clientID, doing string, c oauthapp.Command) (oauthapp.State, error) {
+	if err := checkPrincipal(p); err != nil {
+		return oauthapp.State{}, err
+	}
+	app, err := s.ofOrg(p, clientID)
+	if err != nil {
+		return oauthapp.State{}, err
+	}
+	if app.OperatorID != p.GetOperatorId() && !access.AtLeast(p.GetRole(), access.RoleAdmin) {
+		return oauthapp.State{}, problem.Forbidden("Only who registered an app, and the organization's admins and owners, may change it.")
+	}
+	done, err := s.apps.Handle(ctx, command(ctx, subjects.Of(app.OrgID, subjects.OAuthApp, app.ClientID), p.GetOperatorId(), c))
+	if err != nil {
+		return oauthapp.State{}, s.failed(ctx, doing, err)
+	}
+	s.wait(ctx, done.Sequence)
+	return done.State, nil
 }
 
 // VerifyClient implements identityv1.OAuthServiceServer.

@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"sync"
@@ -47,7 +48,7 @@ func (d *Directory) Apply(e eventstore.Recorded) []credential.Credential {
 	defer d.mu.Unlock()
 	switch e.Aggregate.Kind {
 	case subjects.OAuthApp:
-		if app := oauthapp.Evolve(d.apps[e.Aggregate.ID], e); app.Exists() {
+		if app := oauthapp.Evolve(d.apps[e.Aggregate.ID], e); app.ClientID != "" {
 			d.apps[e.Aggregate.ID] = app
 		}
 	case subjects.Grant:
@@ -134,6 +135,39 @@ func (d *Directory) app(clientID string) (oauthapp.State, bool) {
 	return app, ok
 }
 
+// appsOf are the organization's clients, the oldest first.
+func (d *Directory) appsOf(orgID string) []oauthapp.State {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	var all []oauthapp.State
+	for _, app := range d.apps {
+		if app.Exists() && app.OrgID == orgID {
+			all = append(all, app)
+		}
+	}
+	slices.SortFunc(all, func(a, b oauthapp.State) int {
+		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.ClientID, b.ClientID))
+	})
+	return all
+}
+
+// DropOrg ends the clients of an organization that is no more.
+func (d *Directory) DropOrg(orgID string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for id, app := range d.apps {
+		if app.OrgID == orgID {
+			d.apps[id] = oauthapp.State{ClientID: id, OrgID: orgID, Deleted: true}
+		}
+	}
+}
+
+// Deleted reports whether the client was deleted: whatever it was given has ended.
+func (d *Directory) Deleted(clientID string) bool {
+	app, _ := d.app(clientID)
+	return app.Deleted
+}
+
 // access finds a valid access token. The hash of a token that somebody guesses tells
 // nothing of others, so that looking it up in a map gives nothing away.
 func (d *Directory) access(hash grant.Hash, now time.Time) (subjects.Aggregate, grant.State, grant.Access, bool) {
@@ -154,7 +188,7 @@ func (d *Directory) ofOperator(operatorID string, now time.Time) []grant.State {
 	defer d.mu.RUnlock()
 	var all []grant.State
 	for a := range d.byOperator[operatorID] {
-		if g := d.grants[a]; g.Live(now) && (g.Code == nil || g.Code.Redeemed) {
+		if g := d.grants[a]; g.Live(now) && !d.apps[g.ClientID].Deleted && (g.Code == nil || g.Code.Redeemed) {
 			all = append(all, g)
 		}
 	}

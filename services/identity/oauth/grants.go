@@ -145,6 +145,9 @@ func (s *Server) stands(ctx context.Context, a subjects.Aggregate) error {
 	if err != nil {
 		return s.failed(ctx, "look at a grant", err)
 	}
+	if g.Exists() && s.known.Deleted(g.ClientID) {
+		return grant.Refuse("The app that this was allowed to has been deleted.")
+	}
 	if g.Exists() && !s.deps.People.Stands(g.OperatorID, g.OrgID, g.PasswordEpoch) {
 		return noMore()
 	}

@@ -63,7 +63,7 @@ type Server struct {
 	identityv1.UnimplementedOAuthServiceServer
 	deps    Deps
 	known   *Directory
-	apps    *decider.Handler[oauthapp.State, oauthapp.Register]
+	apps    *decider.Handler[oauthapp.State, oauthapp.Command]
 	grants  *decider.Handler[grant.State, grant.Command]
 	devices *decider.Handler[device.State, device.Command]
 
@@ -91,8 +91,8 @@ func (s *Server) find(clientID string) (oauthapp.State, error) {
 	if clientID == oauthapp.CommandLine {
 		return oauthapp.State{ClientID: clientID, OrgID: subjects.Platform, Name: "slipway, the command line", Scopes: access.Scopes()}, nil
 	}
-	app, ok := s.known.app(clientID)
-	if !ok {
+	app, _ := s.known.app(clientID)
+	if !app.Exists() {
 		return oauthapp.State{}, problem.NotFound("There is no app with this client_id.")
 	}
 	return app, nil

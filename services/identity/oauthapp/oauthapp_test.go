@@ -50,6 +50,27 @@ func TestAnAppIsRegisteredOnceAndKnowsItsSecret(t *testing.T) {
 	}
 }
 
+func TestASecretIsRotatedAndAnAppIsDeletedForEver(t *testing.T) {
+	t.Parallel()
+	next := sha256.Sum256([]byte("the next secret"))
+	rotated := &identityv1.OAuthAppSecretRotated{SecretSha256: next[:]}
+	story := gwt.New(t, oauthapp.Decider()).Given(registered()).When(oauthapp.RotateSecret{SecretSHA256: next[:]}).Then(rotated)
+	if app := story.State(); app.Authentic("the secret") || !app.Authentic("the next secret") {
+		t.Error("the former secret is good, or the new one is not")
+	}
+	story.When(oauthapp.RotateSecret{SecretSHA256: next[:5]}).ThenError(problem.CodeMalformed)
+	story.When(oauthapp.Delete{}).Then(&identityv1.OAuthAppDeleted{}).
+		When(oauthapp.Delete{}).ThenError(problem.CodeNotFound).
+		When(oauthapp.RotateSecret{SecretSHA256: next[:]}).ThenError(problem.CodeNotFound).
+		When(register()).ThenError(problem.CodeConflict)
+	if app := story.State(); app.Exists() || app.Authentic("the next secret") || app.Authentic("") || app.Redirects("https://example.com/callback") {
+		t.Errorf("a deleted app lives on: %+v", app)
+	}
+	gwt.New(t, oauthapp.Decider()).Given(&identityv1.OAuthAppRegistered{ClientId: "c2"}).
+		When(oauthapp.RotateSecret{SecretSHA256: next[:]}).ThenError(problem.CodeInvalidState)
+	gwt.New(t, oauthapp.Decider()).When(oauthapp.Delete{}).ThenError(problem.CodeNotFound)
+}
+
 func TestWhatCannotBeRegistered(t *testing.T) {
 	t.Parallel()
 	uri := func(uris ...string) func(*oauthapp.Register) {

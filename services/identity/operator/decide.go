@@ -47,11 +47,30 @@ func Decide(s State, c Command, now time.Time) (proto.Message, error) {
 			return nil, ErrCode
 		}
 		return &identityv1.EmailVerified{}, nil
+	case Delete:
+		// The first operator is the platform's own.
+		if len(s.Password) == 0 {
+			return nil, ErrMalformed
+		}
+		return &identityv1.AccountDeleted{}, nil
 	case LogOut:
 		return &identityv1.LoggedOut{}, nil
 	case ChangePassword:
 		if err := samePassword(s, c.Password, c.Epoch); err != nil {
 			return nil, err
+		}
+		return &identityv1.PasswordChanged{Password: c.Password}, nil
+	case SendReset:
+		if len(s.Password) == 0 || !s.Verified() || c.SHA256 == (credential.Hash{}) {
+			return nil, ErrMalformed
+		}
+		return &identityv1.PasswordResetSent{ResetSha256: c.SHA256[:]}, nil
+	case ResetPassword:
+		switch {
+		case len(c.Password) == 0:
+			return nil, ErrMalformed
+		case !s.Resets(c.SHA256, now):
+			return nil, ErrCode
 		}
 		return &identityv1.PasswordChanged{Password: c.Password}, nil
 	case Rehash:
@@ -124,7 +143,7 @@ func secondFactor(s State, c Command) (proto.Message, error) {
 }
 
 func bootstrap(s State, c Bootstrap) (proto.Message, error) {
-	if s.Exists() {
+	if s.ID != "" {
 		return nil, ErrExists
 	}
 	if c.ID == "" || c.OrgID == "" || c.AppID == "" || c.TokenSHA256 == (credential.Hash{}) {
@@ -137,7 +156,7 @@ func bootstrap(s State, c Bootstrap) (proto.Message, error) {
 }
 
 func register(s State, c Register) (proto.Message, error) {
-	if s.Exists() {
+	if s.ID != "" {
 		return nil, ErrExists
 	}
 	if c.ID == "" || c.OrgID == "" || c.EmailHash == (credential.Hash{}) || len(c.Profile) == 0 || len(c.Password) == 0 {

@@ -2,6 +2,7 @@ package operator
 
 import (
 	"slices"
+	"time"
 
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	"github.com/slipway-paas/slipway/libs/eventstore"
@@ -12,7 +13,7 @@ import (
 func Evolve(s State, rec eventstore.Recorded) State {
 	switch e := rec.Payload.(type) {
 	case *identityv1.OperatorBootstrapped:
-		if h := hash(e.GetTokenSha256()); !s.Exists() && h != (credential.Hash{}) {
+		if h := hash(e.GetTokenSha256()); s.ID == "" && h != (credential.Hash{}) {
 			return State{
 				ID: e.GetOperatorId(), OrgID: e.GetOrgId(), AppID: e.GetAppId(), TokenSHA256: h,
 				Scopes: slices.Clone(e.GetScopes()), Admin: runsPlatform(e.GetScopes()), CreatedAt: rec.Time, UpdatedAt: rec.Time,
@@ -20,7 +21,7 @@ func Evolve(s State, rec eventstore.Recorded) State {
 		}
 		return s
 	case *identityv1.OperatorRegistered:
-		if h := hash(e.GetEmailHash()); !s.Exists() && h != (credential.Hash{}) {
+		if h := hash(e.GetEmailHash()); s.ID == "" && h != (credential.Hash{}) {
 			return State{
 				ID: e.GetOperatorId(), OrgID: e.GetPersonalOrgId(), EmailHash: h, Profile: e.GetProfile(), Password: e.GetPassword(),
 				Admin: e.GetAdmin(), VerifySHA256: hash(e.GetVerifySha256()), VerifySince: rec.Time, CreatedAt: rec.Time, UpdatedAt: rec.Time,
@@ -47,10 +48,17 @@ func Evolve(s State, rec eventstore.Recorded) State {
 		s.VerifySHA256, s.UpdatedAt = credential.Hash{}, rec.Time
 	case *identityv1.PasswordChanged:
 		s.Password, s.UpdatedAt = e.GetPassword(), rec.Time
+		s.ResetSHA256, s.ResetSince = credential.Hash{}, time.Time{}
 		s.PasswordEpoch++
 		s.LoginEpoch++
+	case *identityv1.PasswordResetSent:
+		if h := hash(e.GetResetSha256()); h != (credential.Hash{}) {
+			s.ResetSHA256, s.ResetSince = h, rec.Time
+		}
 	case *identityv1.PasswordRehashed:
 		s.Password = e.GetPassword()
+	case *identityv1.AccountDeleted:
+		return State{ID: s.ID, Deleted: true}
 	case *identityv1.LoggedOut:
 		s.LoginEpoch++
 	case *identityv1.TotpEnrolled:

@@ -5,6 +5,7 @@ package operator
 
 import (
 	"crypto/sha256"
+	"crypto/subtle"
 	"errors"
 	"slices"
 	"time"
@@ -44,6 +45,8 @@ type State struct {
 	ID string
 	// OrgID is the organization that the operator acts for when it names none.
 	OrgID string
+	// Deleted says that the account was; nothing else is known of it.
+	Deleted bool
 	// Admin says that the operator runs the platform.
 	Admin     bool
 	CreatedAt time.Time
@@ -62,6 +65,11 @@ type State struct {
 	VerifySHA256 credential.Hash
 	// VerifySince is when it was made.
 	VerifySince time.Time
+
+	// ResetSHA256 is of the code that may set another password; zero for none.
+	ResetSHA256 credential.Hash
+	// ResetSince is when it was made.
+	ResetSince time.Time
 
 	// PasswordEpoch counts changes of the password, LoginEpoch those and logouts:
 	// what was given out in an older epoch has ended.
@@ -84,8 +92,17 @@ type Totp struct {
 // verifyWithin is how long a mailed code is good.
 const verifyWithin = 24 * time.Hour
 
-// Exists reports whether the operator has been made.
-func (s State) Exists() bool { return s.ID != "" }
+// resetWithin is how long a code that sets another password is good.
+const resetWithin = time.Hour
+
+// Resets reports whether the code with that hash may set another password.
+func (s State) Resets(code credential.Hash, now time.Time) bool {
+	return s.ResetSHA256 != (credential.Hash{}) && now.Sub(s.ResetSince) <= resetWithin &&
+		subtle.ConstantTimeCompare(s.ResetSHA256[:], code[:]) == 1
+}
+
+// Exists reports whether the operator has been made and not been deleted.
+func (s State) Exists() bool { return s.ID != "" && !s.Deleted }
 
 // Verified reports whether the account waits for no proof of its address.
 func (s State) Verified() bool { return s.VerifySHA256 == credential.Hash{} }
@@ -150,6 +167,13 @@ type (
 		Password []byte
 		Epoch    uint32
 	}
+	// SendReset replaces the code that may set another password.
+	SendReset struct{ SHA256 credential.Hash }
+	// ResetPassword gives the hash of the code that was mailed.
+	ResetPassword struct {
+		SHA256   credential.Hash
+		Password []byte
+	}
 	// Rehash stores the password with other parameters.
 	Rehash struct {
 		Password []byte
@@ -157,6 +181,9 @@ type (
 	}
 	// LogOut ends all sessions.
 	LogOut struct{}
+
+	// Delete ends the account for good.
+	Delete struct{}
 
 	// EnrollTotp proposes a second factor in place of one that is not confirmed.
 	EnrollTotp struct{ Secret []byte }
@@ -180,8 +207,11 @@ func (Register) command()         {}
 func (SendVerification) command() {}
 func (VerifyEmail) command()      {}
 func (ChangePassword) command()   {}
+func (SendReset) command()        {}
+func (ResetPassword) command()    {}
 func (Rehash) command()           {}
 func (LogOut) command()           {}
+func (Delete) command()           {}
 func (EnrollTotp) command()       {}
 func (ConfirmTotp) command()      {}
 func (UseTotp) command()          {}

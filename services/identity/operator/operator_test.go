@@ -155,6 +155,48 @@ func TestAPasswordThatChangedMeanwhileIsNotChangedAgain(t *testing.T) {
 	story(t).Given(bootstrapped()).When(operator.ChangePassword{Password: []byte("h")}).ThenErrorIs(operator.ErrMalformed)
 }
 
+func TestAMailedCodeSetsAnotherPasswordOnceAndWithinTheHour(t *testing.T) {
+	t.Parallel()
+	reset := func(code credential.Hash) operator.ResetPassword {
+		return operator.ResetPassword{SHA256: code, Password: []byte("h2")}
+	}
+	sent := func(code credential.Hash) *identityv1.PasswordResetSent {
+		return &identityv1.PasswordResetSent{ResetSha256: code[:]}
+	}
+	story(t).Given(registered()).
+		When(reset(first)).ThenErrorIs(operator.ErrCode).
+		When(reset(credential.Hash{})).ThenErrorIs(operator.ErrCode).
+		When(operator.SendReset{SHA256: first}).Then(sent(first)).
+		When(operator.SendReset{SHA256: second}).Then(sent(second)).
+		When(reset(first)).ThenErrorIs(operator.ErrCode).
+		When(operator.ResetPassword{SHA256: second}).ThenErrorIs(operator.ErrMalformed).
+		When(reset(second)).Then(&identityv1.PasswordChanged{Password: []byte("h2")}).
+		When(reset(second)).ThenErrorIs(operator.ErrCode)
+	story(t).Given(registered(), sent(first)).
+		At(gwt.Start().Add(61 * time.Minute)).When(reset(first)).ThenErrorIs(operator.ErrCode)
+	// A code mailed before the password changed is no good after.
+	story(t).Given(registered(), sent(first), &identityv1.PasswordChanged{Password: []byte("h2")}).
+		When(reset(first)).ThenErrorIs(operator.ErrCode)
+	story(t).Given(unverified()).When(operator.SendReset{SHA256: first}).ThenErrorIs(operator.ErrMalformed)
+	story(t).Given(bootstrapped()).When(operator.SendReset{SHA256: first}).ThenErrorIs(operator.ErrMalformed)
+}
+
+func TestADeletedAccountIsNoneEverAgain(t *testing.T) {
+	t.Parallel()
+	make1 := operator.Register{ID: "op", OrgID: "org", EmailHash: email, Profile: []byte("p"), Password: []byte("h1")}
+	gone := story(t).Given(registered()).When(operator.Delete{}).Then(&identityv1.AccountDeleted{}).
+		When(operator.Delete{}).ThenErrorIs(operator.ErrUnknown).
+		When(operator.ChangePassword{Password: []byte("h2")}).ThenErrorIs(operator.ErrUnknown).
+		When(make1).ThenErrorIs(operator.ErrExists)
+	if diff := cmp.Diff(operator.State{ID: "op", Deleted: true}, gone.State()); diff != "" {
+		t.Error(diff)
+	}
+	if again := operator.Evolve(gone.State(), recorded(registered())); again.Exists() {
+		t.Error("it came back")
+	}
+	story(t).Given(bootstrapped()).When(operator.Delete{}).ThenErrorIs(operator.ErrMalformed)
+}
+
 func TestASecondFactorCountsOnceConfirmedAndNoCodeTwice(t *testing.T) {
 	t.Parallel()
 	story(t).Given(registered()).
@@ -193,7 +235,9 @@ func TestEveryEventOfTheSchemaHasAFold(t *testing.T) {
 		"EmailVerificationSent": {given(unverified()), &identityv1.EmailVerificationSent{VerifySha256: second[:]}},
 		"EmailVerified":         {given(unverified()), &identityv1.EmailVerified{}},
 		"PasswordChanged":       {given(registered()), &identityv1.PasswordChanged{Password: []byte("h2")}},
+		"PasswordResetSent":     {given(registered()), &identityv1.PasswordResetSent{ResetSha256: second[:]}},
 		"PasswordRehashed":      {given(registered()), &identityv1.PasswordRehashed{Password: []byte("h2")}},
+		"AccountDeleted":        {given(registered()), &identityv1.AccountDeleted{}},
 		"LoggedOut":             {given(registered()), &identityv1.LoggedOut{}},
 		"TotpEnrolled":          {given(registered()), enrolled()},
 		"TotpConfirmed":         {given(registered(), enrolled()), confirmed()},

@@ -32,6 +32,8 @@ var (
 	ErrMember = errors.New("is a member or invited already")
 	// ErrFull is returned when there are as many members as there may be.
 	ErrFull = errors.New("the organization has as many members as it may have")
+	// ErrPersonal is returned when a personal organization is to go without its account.
+	ErrPersonal = errors.New("a personal organization goes with its account")
 	// ErrMalformed is returned for a command that lacks something.
 	ErrMalformed = errors.New("the command lacks an id or names no role")
 )
@@ -55,13 +57,20 @@ type State struct {
 	ID, Name  string
 	Personal  bool
 	CreatedAt time.Time
+	// Deleted organizations keep their id, so that it is never another's.
+	Deleted bool
 	// Members are by the operator's id, Invitations by their own.
 	Members     map[string]Member
 	Invitations map[string]Invitation
 }
 
-// Exists reports whether the organization has been made.
-func (s State) Exists() bool { return s.ID != "" }
+// Exists reports whether the organization has been made and not been deleted.
+func (s State) Exists() bool { return s.ID != "" && !s.Deleted }
+
+// OnlyOwner reports whether nobody else owns the organization.
+func (s State) OnlyOwner(operator string) bool {
+	return s.Members[operator].Role == access.RoleOwner && s.owners() == 1
+}
 
 // Invited returns the invitation of who has that address.
 func (s State) Invited(email credential.Hash) (id string, found bool) {
@@ -92,6 +101,13 @@ type (
 		ID, Name, Owner string
 		Personal        bool
 	}
+	// Rename gives it another name.
+	Rename struct{ By, Name string }
+	// Delete ends it for good. WithAccount says that its owner's account ends too.
+	Delete struct {
+		By          string
+		WithAccount bool
+	}
 	// Invite lets who has the address join. Operator is who that is now, if anybody.
 	Invite struct {
 		By, ID, Operator string
@@ -111,6 +127,8 @@ type (
 )
 
 func (Create) command()  {}
+func (Rename) command()  {}
+func (Delete) command()  {}
 func (Invite) command()  {}
 func (Join) command()    {}
 func (SetRole) command() {}
@@ -127,7 +145,7 @@ func Decider() decider.Decider[State, Command] {
 func Decide(s State, c Command, _ time.Time) (proto.Message, error) {
 	if c, ok := c.(Create); ok {
 		switch {
-		case s.Exists():
+		case s.ID != "":
 			return nil, ErrExists
 		case c.ID == "", c.Name == "", c.Owner == "":
 			return nil, ErrMalformed
@@ -138,6 +156,25 @@ func Decide(s State, c Command, _ time.Time) (proto.Message, error) {
 		return nil, ErrUnknown
 	}
 	switch c := c.(type) {
+	case Rename:
+		if err := manages(s, c.By); err != nil {
+			return nil, err
+		}
+		switch c.Name {
+		case "":
+			return nil, ErrMalformed
+		case s.Name:
+			return nil, nil
+		}
+		return &identityv1.OrgRenamed{Name: c.Name}, nil
+	case Delete:
+		if err := manages(s, c.By, access.RoleOwner); err != nil {
+			return nil, err
+		}
+		if s.Personal && !c.WithAccount {
+			return nil, ErrPersonal
+		}
+		return &identityv1.OrgDeleted{DeletedBy: c.By}, nil
 	case Invite:
 		return invite(s, c)
 	case Join:
@@ -244,7 +281,7 @@ func remove(s State, c Remove) (proto.Message, error) {
 
 // Evolve folds one event in.
 func Evolve(s State, rec eventstore.Recorded) State {
-	if e, ok := rec.Payload.(*identityv1.OrgCreated); ok && !s.Exists() {
+	if e, ok := rec.Payload.(*identityv1.OrgCreated); ok && s.ID == "" {
 		return State{
 			ID: e.GetOrgId(), Name: e.GetName(), Personal: e.GetPersonal(), CreatedAt: rec.Time,
 			Members: map[string]Member{e.GetOwnerId(): {Role: access.RoleOwner, Joined: rec.Time}},
@@ -254,6 +291,10 @@ func Evolve(s State, rec eventstore.Recorded) State {
 		return s
 	}
 	switch e := rec.Payload.(type) {
+	case *identityv1.OrgDeleted:
+		return State{ID: s.ID, Deleted: true}
+	case *identityv1.OrgRenamed:
+		s.Name = e.GetName()
 	case *identityv1.MemberInvited:
 		if len(e.GetEmailHash()) == len(credential.Hash{}) {
 			s.Invitations = with(s.Invitations, e.GetInvitationId(), Invitation{EmailHash: credential.Hash(e.GetEmailHash()), Email: e.GetEmail(), Role: e.GetRole()})

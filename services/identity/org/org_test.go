@@ -79,6 +79,36 @@ func TestAnAdminManagesAllButOwners(t *testing.T) {
 		When(org.Remove{By: "ada", ID: "i1"}).Then(&identityv1.InvitationWithdrawn{InvitationId: "i1"})
 }
 
+func TestAdminsRenameAnOrganization(t *testing.T) {
+	t.Parallel()
+	renamed := &identityv1.OrgRenamed{Name: "Acme Inc"}
+	story(t).Given(created(), joined("bob", "admin"), joined("cy", "member")).
+		When(org.Rename{By: "cy", Name: "Mine"}).ThenErrorIs(org.ErrForbidden).
+		When(org.Rename{By: "eve", Name: "Mine"}).ThenErrorIs(org.ErrUnknown).
+		When(org.Rename{By: "bob"}).ThenErrorIs(org.ErrMalformed).
+		When(org.Rename{By: "bob", Name: "Acme Inc"}).Then(renamed).
+		When(org.Rename{By: "ada", Name: "Acme Inc"}).ThenNothing()
+}
+
+func TestAnOwnerDeletesAnOrganizationForGood(t *testing.T) {
+	t.Parallel()
+	deleted := &identityv1.OrgDeleted{DeletedBy: "ada"}
+	gone := story(t).Given(created(), joined("bob", "admin")).
+		When(org.Delete{By: "bob"}).ThenErrorIs(org.ErrForbidden).
+		When(org.Delete{By: "eve"}).ThenErrorIs(org.ErrUnknown).
+		When(org.Delete{By: "ada"}).Then(deleted).
+		When(org.Delete{By: "ada"}).ThenErrorIs(org.ErrUnknown).
+		When(org.Join{Operator: "bob", EmailHash: email}).ThenErrorIs(org.ErrUnknown).
+		When(org.Create{ID: "acme", Name: "Acme", Owner: "eve"}).ThenErrorIs(org.ErrExists)
+	if diff := cmp.Diff(org.State{ID: "acme", Deleted: true}, gone.State()); diff != "" {
+		t.Error(diff)
+	}
+	personal := created()
+	personal.Personal = true
+	story(t).Given(personal).When(org.Delete{By: "ada"}).ThenErrorIs(org.ErrPersonal).
+		When(org.Delete{By: "ada", WithAccount: true}).Then(deleted)
+}
+
 // A new event of the schema needs a fold and a line in this test.
 func TestEveryEventOfTheSchemaHasAFold(t *testing.T) {
 	t.Parallel()
@@ -88,6 +118,8 @@ func TestEveryEventOfTheSchemaHasAFold(t *testing.T) {
 		event  proto.Message
 	}{
 		"OrgCreated":          {org.State{}, created()},
+		"OrgDeleted":          {given(created()), &identityv1.OrgDeleted{DeletedBy: "ada"}},
+		"OrgRenamed":          {given(created()), &identityv1.OrgRenamed{Name: "Acme Inc"}},
 		"MemberInvited":       {given(created()), invited("viewer")},
 		"InvitationWithdrawn": {given(created(), invited("viewer")), &identityv1.InvitationWithdrawn{InvitationId: "i1"}},
 		"MemberJoined":        {given(created(), invited("viewer")), joined("bob", "viewer")},

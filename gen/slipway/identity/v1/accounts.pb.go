@@ -899,6 +899,295 @@ func (x *SendVerificationResponse) GetMessage() string {
 	return ""
 }
 
+type ForgotPasswordRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Email         string                 `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgotPasswordRequest) Reset() {
+	*x = ForgotPasswordRequest{}
+	mi := &file_slipway_identity_v1_accounts_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgotPasswordRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgotPasswordRequest) ProtoMessage() {}
+
+func (x *ForgotPasswordRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_identity_v1_accounts_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgotPasswordRequest.ProtoReflect.Descriptor instead.
+func (*ForgotPasswordRequest) Descriptor() ([]byte, []int) {
+	return file_slipway_identity_v1_accounts_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ForgotPasswordRequest) GetEmail() string {
+	if x != nil {
+		return x.Email
+	}
+	return ""
+}
+
+type ForgotPasswordResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Message       string                 `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ForgotPasswordResponse) Reset() {
+	*x = ForgotPasswordResponse{}
+	mi := &file_slipway_identity_v1_accounts_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ForgotPasswordResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ForgotPasswordResponse) ProtoMessage() {}
+
+func (x *ForgotPasswordResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_identity_v1_accounts_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ForgotPasswordResponse.ProtoReflect.Descriptor instead.
+func (*ForgotPasswordResponse) Descriptor() ([]byte, []int) {
+	return file_slipway_identity_v1_accounts_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ForgotPasswordResponse) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+type ResetPasswordRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Email         string                 `protobuf:"bytes,1,opt,name=email,proto3" json:"email,omitempty"`
+	Code          string                 `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"`
+	NewPassword   string                 `protobuf:"bytes,3,opt,name=new_password,json=newPassword,proto3" json:"new_password,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResetPasswordRequest) Reset() {
+	*x = ResetPasswordRequest{}
+	mi := &file_slipway_identity_v1_accounts_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResetPasswordRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResetPasswordRequest) ProtoMessage() {}
+
+func (x *ResetPasswordRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_identity_v1_accounts_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResetPasswordRequest.ProtoReflect.Descriptor instead.
+func (*ResetPasswordRequest) Descriptor() ([]byte, []int) {
+	return file_slipway_identity_v1_accounts_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ResetPasswordRequest) GetEmail() string {
+	if x != nil {
+		return x.Email
+	}
+	return ""
+}
+
+func (x *ResetPasswordRequest) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *ResetPasswordRequest) GetNewPassword() string {
+	if x != nil {
+		return x.NewPassword
+	}
+	return ""
+}
+
+type ResetPasswordResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Message       string                 `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResetPasswordResponse) Reset() {
+	*x = ResetPasswordResponse{}
+	mi := &file_slipway_identity_v1_accounts_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResetPasswordResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResetPasswordResponse) ProtoMessage() {}
+
+func (x *ResetPasswordResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_identity_v1_accounts_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResetPasswordResponse.ProtoReflect.Descriptor instead.
+func (*ResetPasswordResponse) Descriptor() ([]byte, []int) {
+	return file_slipway_identity_v1_accounts_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ResetPasswordResponse) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+type DeleteAccountRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Password string                 `protobuf:"bytes,1,opt,name=password,proto3" json:"password,omitempty"`
+	// code is of the second factor, or a recovery code; needed when there is one.
+	Code          string `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteAccountRequest) Reset() {
+	*x = DeleteAccountRequest{}
+	mi := &file_slipway_identity_v1_accounts_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteAccountRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteAccountRequest) ProtoMessage() {}
+
+func (x *DeleteAccountRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_identity_v1_accounts_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteAccountRequest.ProtoReflect.Descriptor instead.
+func (*DeleteAccountRequest) Descriptor() ([]byte, []int) {
+	return file_slipway_identity_v1_accounts_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *DeleteAccountRequest) GetPassword() string {
+	if x != nil {
+		return x.Password
+	}
+	return ""
+}
+
+func (x *DeleteAccountRequest) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+type DeleteAccountResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Message       string                 `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteAccountResponse) Reset() {
+	*x = DeleteAccountResponse{}
+	mi := &file_slipway_identity_v1_accounts_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteAccountResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteAccountResponse) ProtoMessage() {}
+
+func (x *DeleteAccountResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_identity_v1_accounts_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteAccountResponse.ProtoReflect.Descriptor instead.
+func (*DeleteAccountResponse) Descriptor() ([]byte, []int) {
+	return file_slipway_identity_v1_accounts_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *DeleteAccountResponse) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
 type EnrollTotpRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Password      string                 `protobuf:"bytes,1,opt,name=password,proto3" json:"password,omitempty"`
@@ -908,7 +1197,7 @@ type EnrollTotpRequest struct {
 
 func (x *EnrollTotpRequest) Reset() {
 	*x = EnrollTotpRequest{}
-	mi := &file_slipway_identity_v1_accounts_proto_msgTypes[17]
+	mi := &file_slipway_identity_v1_accounts_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -920,7 +1209,7 @@ func (x *EnrollTotpRequest) String() string {
 func (*EnrollTotpRequest) ProtoMessage() {}
 
 func (x *EnrollTotpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_accounts_proto_msgTypes[17]
+	mi := &file_slipway_identity_v1_accounts_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -933,7 +1222,7 @@ func (x *EnrollTotpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrollTotpRequest.ProtoReflect.Descriptor instead.
 func (*EnrollTotpRequest) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_accounts_proto_rawDescGZIP(), []int{17}
+	return file_slipway_identity_v1_accounts_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *EnrollTotpRequest) GetPassword() string {
@@ -954,7 +1243,7 @@ type EnrollTotpResponse struct {
 
 func (x *EnrollTotpResponse) Reset() {
 	*x = EnrollTotpResponse{}
-	mi := &file_slipway_identity_v1_accounts_proto_msgTypes[18]
+	mi := &file_slipway_identity_v1_accounts_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -966,7 +1255,7 @@ func (x *EnrollTotpResponse) String() string {
 func (*EnrollTotpResponse) ProtoMessage() {}
 
 func (x *EnrollTotpResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_accounts_proto_msgTypes[18]
+	mi := &file_slipway_identity_v1_accounts_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -979,7 +1268,7 @@ func (x *EnrollTotpResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrollTotpResponse.ProtoReflect.Descriptor instead.
 func (*EnrollTotpResponse) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_accounts_proto_rawDescGZIP(), []int{18}
+	return file_slipway_identity_v1_accounts_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *EnrollTotpResponse) GetSecret() string {
@@ -1005,7 +1294,7 @@ type ConfirmTotpRequest struct {
 
 func (x *ConfirmTotpRequest) Reset() {
 	*x = ConfirmTotpRequest{}
-	mi := &file_slipway_identity_v1_accounts_proto_msgTypes[19]
+	mi := &file_slipway_identity_v1_accounts_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1017,7 +1306,7 @@ func (x *ConfirmTotpRequest) String() string {
 func (*ConfirmTotpRequest) ProtoMessage() {}
 
 func (x *ConfirmTotpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_accounts_proto_msgTypes[19]
+	mi := &file_slipway_identity_v1_accounts_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1030,7 +1319,7 @@ func (x *ConfirmTotpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmTotpRequest.ProtoReflect.Descriptor instead.
 func (*ConfirmTotpRequest) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_accounts_proto_rawDescGZIP(), []int{19}
+	return file_slipway_identity_v1_accounts_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ConfirmTotpRequest) GetCode() string {
@@ -1049,7 +1338,7 @@ type ConfirmTotpResponse struct {
 
 func (x *ConfirmTotpResponse) Reset() {
 	*x = ConfirmTotpResponse{}
-	mi := &file_slipway_identity_v1_accounts_proto_msgTypes[20]
+	mi := &file_slipway_identity_v1_accounts_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1061,7 +1350,7 @@ func (x *ConfirmTotpResponse) String() string {
 func (*ConfirmTotpResponse) ProtoMessage() {}
 
 func (x *ConfirmTotpResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_accounts_proto_msgTypes[20]
+	mi := &file_slipway_identity_v1_accounts_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1074,7 +1363,7 @@ func (x *ConfirmTotpResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmTotpResponse.ProtoReflect.Descriptor instead.
 func (*ConfirmTotpResponse) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_accounts_proto_rawDescGZIP(), []int{20}
+	return file_slipway_identity_v1_accounts_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ConfirmTotpResponse) GetRecoveryCodes() []string {
@@ -1094,7 +1383,7 @@ type DisableTotpRequest struct {
 
 func (x *DisableTotpRequest) Reset() {
 	*x = DisableTotpRequest{}
-	mi := &file_slipway_identity_v1_accounts_proto_msgTypes[21]
+	mi := &file_slipway_identity_v1_accounts_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1106,7 +1395,7 @@ func (x *DisableTotpRequest) String() string {
 func (*DisableTotpRequest) ProtoMessage() {}
 
 func (x *DisableTotpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_accounts_proto_msgTypes[21]
+	mi := &file_slipway_identity_v1_accounts_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1119,7 +1408,7 @@ func (x *DisableTotpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisableTotpRequest.ProtoReflect.Descriptor instead.
 func (*DisableTotpRequest) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_accounts_proto_rawDescGZIP(), []int{21}
+	return file_slipway_identity_v1_accounts_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DisableTotpRequest) GetPassword() string {
@@ -1145,7 +1434,7 @@ type DisableTotpResponse struct {
 
 func (x *DisableTotpResponse) Reset() {
 	*x = DisableTotpResponse{}
-	mi := &file_slipway_identity_v1_accounts_proto_msgTypes[22]
+	mi := &file_slipway_identity_v1_accounts_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1157,7 +1446,7 @@ func (x *DisableTotpResponse) String() string {
 func (*DisableTotpResponse) ProtoMessage() {}
 
 func (x *DisableTotpResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_accounts_proto_msgTypes[22]
+	mi := &file_slipway_identity_v1_accounts_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1170,7 +1459,7 @@ func (x *DisableTotpResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisableTotpResponse.ProtoReflect.Descriptor instead.
 func (*DisableTotpResponse) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_accounts_proto_rawDescGZIP(), []int{22}
+	return file_slipway_identity_v1_accounts_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DisableTotpResponse) GetMessage() string {
@@ -1235,6 +1524,21 @@ const file_slipway_identity_v1_accounts_proto_rawDesc = "" +
 	"\x17SendVerificationRequest\x12\x14\n" +
 	"\x05email\x18\x01 \x01(\tR\x05email\"4\n" +
 	"\x18SendVerificationResponse\x12\x18\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage\"-\n" +
+	"\x15ForgotPasswordRequest\x12\x14\n" +
+	"\x05email\x18\x01 \x01(\tR\x05email\"2\n" +
+	"\x16ForgotPasswordResponse\x12\x18\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage\"c\n" +
+	"\x14ResetPasswordRequest\x12\x14\n" +
+	"\x05email\x18\x01 \x01(\tR\x05email\x12\x12\n" +
+	"\x04code\x18\x02 \x01(\tR\x04code\x12!\n" +
+	"\fnew_password\x18\x03 \x01(\tR\vnewPassword\"1\n" +
+	"\x15ResetPasswordResponse\x12\x18\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage\"F\n" +
+	"\x14DeleteAccountRequest\x12\x1a\n" +
+	"\bpassword\x18\x01 \x01(\tR\bpassword\x12\x12\n" +
+	"\x04code\x18\x02 \x01(\tR\x04code\"1\n" +
+	"\x15DeleteAccountResponse\x12\x18\n" +
 	"\amessage\x18\x01 \x01(\tR\amessage\"/\n" +
 	"\x11EnrollTotpRequest\x12\x1a\n" +
 	"\bpassword\x18\x01 \x01(\tR\bpassword\"M\n" +
@@ -1250,7 +1554,7 @@ const file_slipway_identity_v1_accounts_proto_rawDesc = "" +
 	"\bpassword\x18\x01 \x01(\tR\bpassword\x12\x12\n" +
 	"\x04code\x18\x02 \x01(\tR\x04code\"/\n" +
 	"\x13DisableTotpResponse\x12\x18\n" +
-	"\amessage\x18\x01 \x01(\tR\amessage2\xfa\v\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage2\xff\x0f\n" +
 	"\x0eAccountService\x12y\n" +
 	"\bRegister\x12$.slipway.identity.v1.RegisterRequest\x1a%.slipway.identity.v1.RegisterResponse\" \x82\xd3\xe4\x93\x02\x1a:\x01*\"\x15/api/v1/auth/register\x12\x83\x01\n" +
 	"\x05Login\x12!.slipway.identity.v1.LoginRequest\x1a\".slipway.identity.v1.LoginResponse\"3\x82\xd3\xe4\x93\x02-:\x01*Z\x14:\x01*\"\x0f/api/auth/login\"\x12/api/v1/auth/login\x12\x82\x01\n" +
@@ -1258,7 +1562,10 @@ const file_slipway_identity_v1_accounts_proto_rawDesc = "" +
 	"\x05GetMe\x12!.slipway.identity.v1.GetMeRequest\x1a\".slipway.identity.v1.GetMeResponse\"'\x82\xd3\xe4\x93\x02!Z\x0e\x12\f/api/auth/me\x12\x0f/api/v1/auth/me\x12\xa4\x01\n" +
 	"\x0eChangePassword\x12*.slipway.identity.v1.ChangePasswordRequest\x1a+.slipway.identity.v1.ChangePasswordResponse\"9\x82\xd3\xe4\x93\x023:\x01*Z\x17:\x01*\"\x12/api/auth/password\"\x15/api/v1/auth/password\x12\xa3\x01\n" +
 	"\vVerifyEmail\x12'.slipway.identity.v1.VerifyEmailRequest\x1a(.slipway.identity.v1.VerifyEmailResponse\"A\x82\xd3\xe4\x93\x02;:\x01*Z\x1b:\x01*\"\x16/api/auth/verify-email\"\x19/api/v1/auth/verify-email\x12\xbc\x01\n" +
-	"\x10SendVerification\x12,.slipway.identity.v1.SendVerificationRequest\x1a-.slipway.identity.v1.SendVerificationResponse\"K\x82\xd3\xe4\x93\x02E:\x01*Z :\x01*\"\x1b/api/auth/verify-email/send\"\x1e/api/v1/auth/verify-email/send\x12\x90\x01\n" +
+	"\x10SendVerification\x12,.slipway.identity.v1.SendVerificationRequest\x1a-.slipway.identity.v1.SendVerificationResponse\"K\x82\xd3\xe4\x93\x02E:\x01*Z :\x01*\"\x1b/api/auth/verify-email/send\"\x1e/api/v1/auth/verify-email/send\x12\xb2\x01\n" +
+	"\x0eForgotPassword\x12*.slipway.identity.v1.ForgotPasswordRequest\x1a+.slipway.identity.v1.ForgotPasswordResponse\"G\x82\xd3\xe4\x93\x02A:\x01*Z\x1e:\x01*\"\x19/api/auth/password/forgot\"\x1c/api/v1/auth/password/forgot\x12\xad\x01\n" +
+	"\rResetPassword\x12).slipway.identity.v1.ResetPasswordRequest\x1a*.slipway.identity.v1.ResetPasswordResponse\"E\x82\xd3\xe4\x93\x02?:\x01*Z\x1d:\x01*\"\x18/api/auth/password/reset\"\x1b/api/v1/auth/password/reset\x12\x9d\x01\n" +
+	"\rDeleteAccount\x12).slipway.identity.v1.DeleteAccountRequest\x1a*.slipway.identity.v1.DeleteAccountResponse\"5\x82\xd3\xe4\x93\x02/:\x01*Z\x15:\x01*\"\x10/api/auth/delete\"\x13/api/v1/auth/delete\x12\x90\x01\n" +
 	"\n" +
 	"EnrollTotp\x12&.slipway.identity.v1.EnrollTotpRequest\x1a'.slipway.identity.v1.EnrollTotpResponse\"1\x82\xd3\xe4\x93\x02+:\x01*Z\x13:\x01*\"\x0e/api/auth/totp\"\x11/api/v1/auth/totp\x12\xa3\x01\n" +
 	"\vConfirmTotp\x12'.slipway.identity.v1.ConfirmTotpRequest\x1a(.slipway.identity.v1.ConfirmTotpResponse\"A\x82\xd3\xe4\x93\x02;:\x01*Z\x1b:\x01*\"\x16/api/auth/totp/confirm\"\x19/api/v1/auth/totp/confirm\x12\xa3\x01\n" +
@@ -1278,7 +1585,7 @@ func file_slipway_identity_v1_accounts_proto_rawDescGZIP() []byte {
 	return file_slipway_identity_v1_accounts_proto_rawDescData
 }
 
-var file_slipway_identity_v1_accounts_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_slipway_identity_v1_accounts_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_slipway_identity_v1_accounts_proto_goTypes = []any{
 	(*User)(nil),                     // 0: slipway.identity.v1.User
 	(*RegisterRequest)(nil),          // 1: slipway.identity.v1.RegisterRequest
@@ -1297,17 +1604,23 @@ var file_slipway_identity_v1_accounts_proto_goTypes = []any{
 	(*VerifyEmailResponse)(nil),      // 14: slipway.identity.v1.VerifyEmailResponse
 	(*SendVerificationRequest)(nil),  // 15: slipway.identity.v1.SendVerificationRequest
 	(*SendVerificationResponse)(nil), // 16: slipway.identity.v1.SendVerificationResponse
-	(*EnrollTotpRequest)(nil),        // 17: slipway.identity.v1.EnrollTotpRequest
-	(*EnrollTotpResponse)(nil),       // 18: slipway.identity.v1.EnrollTotpResponse
-	(*ConfirmTotpRequest)(nil),       // 19: slipway.identity.v1.ConfirmTotpRequest
-	(*ConfirmTotpResponse)(nil),      // 20: slipway.identity.v1.ConfirmTotpResponse
-	(*DisableTotpRequest)(nil),       // 21: slipway.identity.v1.DisableTotpRequest
-	(*DisableTotpResponse)(nil),      // 22: slipway.identity.v1.DisableTotpResponse
-	(*timestamppb.Timestamp)(nil),    // 23: google.protobuf.Timestamp
+	(*ForgotPasswordRequest)(nil),    // 17: slipway.identity.v1.ForgotPasswordRequest
+	(*ForgotPasswordResponse)(nil),   // 18: slipway.identity.v1.ForgotPasswordResponse
+	(*ResetPasswordRequest)(nil),     // 19: slipway.identity.v1.ResetPasswordRequest
+	(*ResetPasswordResponse)(nil),    // 20: slipway.identity.v1.ResetPasswordResponse
+	(*DeleteAccountRequest)(nil),     // 21: slipway.identity.v1.DeleteAccountRequest
+	(*DeleteAccountResponse)(nil),    // 22: slipway.identity.v1.DeleteAccountResponse
+	(*EnrollTotpRequest)(nil),        // 23: slipway.identity.v1.EnrollTotpRequest
+	(*EnrollTotpResponse)(nil),       // 24: slipway.identity.v1.EnrollTotpResponse
+	(*ConfirmTotpRequest)(nil),       // 25: slipway.identity.v1.ConfirmTotpRequest
+	(*ConfirmTotpResponse)(nil),      // 26: slipway.identity.v1.ConfirmTotpResponse
+	(*DisableTotpRequest)(nil),       // 27: slipway.identity.v1.DisableTotpRequest
+	(*DisableTotpResponse)(nil),      // 28: slipway.identity.v1.DisableTotpResponse
+	(*timestamppb.Timestamp)(nil),    // 29: google.protobuf.Timestamp
 }
 var file_slipway_identity_v1_accounts_proto_depIdxs = []int32{
-	23, // 0: slipway.identity.v1.User.created_at:type_name -> google.protobuf.Timestamp
-	23, // 1: slipway.identity.v1.User.updated_at:type_name -> google.protobuf.Timestamp
+	29, // 0: slipway.identity.v1.User.created_at:type_name -> google.protobuf.Timestamp
+	29, // 1: slipway.identity.v1.User.updated_at:type_name -> google.protobuf.Timestamp
 	0,  // 2: slipway.identity.v1.RegisterResponse.user:type_name -> slipway.identity.v1.User
 	0,  // 3: slipway.identity.v1.SignUpResponse.user:type_name -> slipway.identity.v1.User
 	0,  // 4: slipway.identity.v1.LoginResponse.user:type_name -> slipway.identity.v1.User
@@ -1320,23 +1633,29 @@ var file_slipway_identity_v1_accounts_proto_depIdxs = []int32{
 	11, // 11: slipway.identity.v1.AccountService.ChangePassword:input_type -> slipway.identity.v1.ChangePasswordRequest
 	13, // 12: slipway.identity.v1.AccountService.VerifyEmail:input_type -> slipway.identity.v1.VerifyEmailRequest
 	15, // 13: slipway.identity.v1.AccountService.SendVerification:input_type -> slipway.identity.v1.SendVerificationRequest
-	17, // 14: slipway.identity.v1.AccountService.EnrollTotp:input_type -> slipway.identity.v1.EnrollTotpRequest
-	19, // 15: slipway.identity.v1.AccountService.ConfirmTotp:input_type -> slipway.identity.v1.ConfirmTotpRequest
-	21, // 16: slipway.identity.v1.AccountService.DisableTotp:input_type -> slipway.identity.v1.DisableTotpRequest
-	3,  // 17: slipway.identity.v1.SignUpService.SignUp:input_type -> slipway.identity.v1.SignUpRequest
-	2,  // 18: slipway.identity.v1.AccountService.Register:output_type -> slipway.identity.v1.RegisterResponse
-	6,  // 19: slipway.identity.v1.AccountService.Login:output_type -> slipway.identity.v1.LoginResponse
-	8,  // 20: slipway.identity.v1.AccountService.Logout:output_type -> slipway.identity.v1.LogoutResponse
-	10, // 21: slipway.identity.v1.AccountService.GetMe:output_type -> slipway.identity.v1.GetMeResponse
-	12, // 22: slipway.identity.v1.AccountService.ChangePassword:output_type -> slipway.identity.v1.ChangePasswordResponse
-	14, // 23: slipway.identity.v1.AccountService.VerifyEmail:output_type -> slipway.identity.v1.VerifyEmailResponse
-	16, // 24: slipway.identity.v1.AccountService.SendVerification:output_type -> slipway.identity.v1.SendVerificationResponse
-	18, // 25: slipway.identity.v1.AccountService.EnrollTotp:output_type -> slipway.identity.v1.EnrollTotpResponse
-	20, // 26: slipway.identity.v1.AccountService.ConfirmTotp:output_type -> slipway.identity.v1.ConfirmTotpResponse
-	22, // 27: slipway.identity.v1.AccountService.DisableTotp:output_type -> slipway.identity.v1.DisableTotpResponse
-	4,  // 28: slipway.identity.v1.SignUpService.SignUp:output_type -> slipway.identity.v1.SignUpResponse
-	18, // [18:29] is the sub-list for method output_type
-	7,  // [7:18] is the sub-list for method input_type
+	17, // 14: slipway.identity.v1.AccountService.ForgotPassword:input_type -> slipway.identity.v1.ForgotPasswordRequest
+	19, // 15: slipway.identity.v1.AccountService.ResetPassword:input_type -> slipway.identity.v1.ResetPasswordRequest
+	21, // 16: slipway.identity.v1.AccountService.DeleteAccount:input_type -> slipway.identity.v1.DeleteAccountRequest
+	23, // 17: slipway.identity.v1.AccountService.EnrollTotp:input_type -> slipway.identity.v1.EnrollTotpRequest
+	25, // 18: slipway.identity.v1.AccountService.ConfirmTotp:input_type -> slipway.identity.v1.ConfirmTotpRequest
+	27, // 19: slipway.identity.v1.AccountService.DisableTotp:input_type -> slipway.identity.v1.DisableTotpRequest
+	3,  // 20: slipway.identity.v1.SignUpService.SignUp:input_type -> slipway.identity.v1.SignUpRequest
+	2,  // 21: slipway.identity.v1.AccountService.Register:output_type -> slipway.identity.v1.RegisterResponse
+	6,  // 22: slipway.identity.v1.AccountService.Login:output_type -> slipway.identity.v1.LoginResponse
+	8,  // 23: slipway.identity.v1.AccountService.Logout:output_type -> slipway.identity.v1.LogoutResponse
+	10, // 24: slipway.identity.v1.AccountService.GetMe:output_type -> slipway.identity.v1.GetMeResponse
+	12, // 25: slipway.identity.v1.AccountService.ChangePassword:output_type -> slipway.identity.v1.ChangePasswordResponse
+	14, // 26: slipway.identity.v1.AccountService.VerifyEmail:output_type -> slipway.identity.v1.VerifyEmailResponse
+	16, // 27: slipway.identity.v1.AccountService.SendVerification:output_type -> slipway.identity.v1.SendVerificationResponse
+	18, // 28: slipway.identity.v1.AccountService.ForgotPassword:output_type -> slipway.identity.v1.ForgotPasswordResponse
+	20, // 29: slipway.identity.v1.AccountService.ResetPassword:output_type -> slipway.identity.v1.ResetPasswordResponse
+	22, // 30: slipway.identity.v1.AccountService.DeleteAccount:output_type -> slipway.identity.v1.DeleteAccountResponse
+	24, // 31: slipway.identity.v1.AccountService.EnrollTotp:output_type -> slipway.identity.v1.EnrollTotpResponse
+	26, // 32: slipway.identity.v1.AccountService.ConfirmTotp:output_type -> slipway.identity.v1.ConfirmTotpResponse
+	28, // 33: slipway.identity.v1.AccountService.DisableTotp:output_type -> slipway.identity.v1.DisableTotpResponse
+	4,  // 34: slipway.identity.v1.SignUpService.SignUp:output_type -> slipway.identity.v1.SignUpResponse
+	21, // [21:35] is the sub-list for method output_type
+	7,  // [7:21] is the sub-list for method input_type
 	7,  // [7:7] is the sub-list for extension type_name
 	7,  // [7:7] is the sub-list for extension extendee
 	0,  // [0:7] is the sub-list for field type_name
@@ -1353,7 +1672,7 @@ func file_slipway_identity_v1_accounts_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_slipway_identity_v1_accounts_proto_rawDesc), len(file_slipway_identity_v1_accounts_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   23,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -29,6 +29,9 @@ const (
 	AccountService_ChangePassword_FullMethodName   = "/slipway.identity.v1.AccountService/ChangePassword"
 	AccountService_VerifyEmail_FullMethodName      = "/slipway.identity.v1.AccountService/VerifyEmail"
 	AccountService_SendVerification_FullMethodName = "/slipway.identity.v1.AccountService/SendVerification"
+	AccountService_ForgotPassword_FullMethodName   = "/slipway.identity.v1.AccountService/ForgotPassword"
+	AccountService_ResetPassword_FullMethodName    = "/slipway.identity.v1.AccountService/ResetPassword"
+	AccountService_DeleteAccount_FullMethodName    = "/slipway.identity.v1.AccountService/DeleteAccount"
 	AccountService_EnrollTotp_FullMethodName       = "/slipway.identity.v1.AccountService/EnrollTotp"
 	AccountService_ConfirmTotp_FullMethodName      = "/slipway.identity.v1.AccountService/ConfirmTotp"
 	AccountService_DisableTotp_FullMethodName      = "/slipway.identity.v1.AccountService/DisableTotp"
@@ -54,6 +57,15 @@ type AccountServiceClient interface {
 	VerifyEmail(ctx context.Context, in *VerifyEmailRequest, opts ...grpc.CallOption) (*VerifyEmailResponse, error)
 	// SendVerification mails another code, when the address waits for one.
 	SendVerification(ctx context.Context, in *SendVerificationRequest, opts ...grpc.CallOption) (*SendVerificationResponse, error)
+	// ForgotPassword mails a code that sets another password, when the address has an
+	// account. It says the same for every address.
+	ForgotPassword(ctx context.Context, in *ForgotPasswordRequest, opts ...grpc.CallOption) (*ForgotPasswordResponse, error)
+	// ResetPassword takes the mailed code, and ends every older token. A second factor stays.
+	ResetPassword(ctx context.Context, in *ResetPasswordRequest, opts ...grpc.CallOption) (*ResetPasswordResponse, error)
+	// DeleteAccount ends the caller's account with its personal organization, its
+	// memberships and credentials, and makes what is sealed of it unreadable. It cannot be
+	// undone. The only owner of an organization that others are in must make another first.
+	DeleteAccount(ctx context.Context, in *DeleteAccountRequest, opts ...grpc.CallOption) (*DeleteAccountResponse, error)
 	// EnrollTotp proposes a second factor.
 	EnrollTotp(ctx context.Context, in *EnrollTotpRequest, opts ...grpc.CallOption) (*EnrollTotpResponse, error)
 	// ConfirmTotp makes it needed at login and shows the recovery codes, once.
@@ -140,6 +152,36 @@ func (c *accountServiceClient) SendVerification(ctx context.Context, in *SendVer
 	return out, nil
 }
 
+func (c *accountServiceClient) ForgotPassword(ctx context.Context, in *ForgotPasswordRequest, opts ...grpc.CallOption) (*ForgotPasswordResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ForgotPasswordResponse)
+	err := c.cc.Invoke(ctx, AccountService_ForgotPassword_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *accountServiceClient) ResetPassword(ctx context.Context, in *ResetPasswordRequest, opts ...grpc.CallOption) (*ResetPasswordResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResetPasswordResponse)
+	err := c.cc.Invoke(ctx, AccountService_ResetPassword_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *accountServiceClient) DeleteAccount(ctx context.Context, in *DeleteAccountRequest, opts ...grpc.CallOption) (*DeleteAccountResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteAccountResponse)
+	err := c.cc.Invoke(ctx, AccountService_DeleteAccount_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *accountServiceClient) EnrollTotp(ctx context.Context, in *EnrollTotpRequest, opts ...grpc.CallOption) (*EnrollTotpResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(EnrollTotpResponse)
@@ -190,6 +232,15 @@ type AccountServiceServer interface {
 	VerifyEmail(context.Context, *VerifyEmailRequest) (*VerifyEmailResponse, error)
 	// SendVerification mails another code, when the address waits for one.
 	SendVerification(context.Context, *SendVerificationRequest) (*SendVerificationResponse, error)
+	// ForgotPassword mails a code that sets another password, when the address has an
+	// account. It says the same for every address.
+	ForgotPassword(context.Context, *ForgotPasswordRequest) (*ForgotPasswordResponse, error)
+	// ResetPassword takes the mailed code, and ends every older token. A second factor stays.
+	ResetPassword(context.Context, *ResetPasswordRequest) (*ResetPasswordResponse, error)
+	// DeleteAccount ends the caller's account with its personal organization, its
+	// memberships and credentials, and makes what is sealed of it unreadable. It cannot be
+	// undone. The only owner of an organization that others are in must make another first.
+	DeleteAccount(context.Context, *DeleteAccountRequest) (*DeleteAccountResponse, error)
 	// EnrollTotp proposes a second factor.
 	EnrollTotp(context.Context, *EnrollTotpRequest) (*EnrollTotpResponse, error)
 	// ConfirmTotp makes it needed at login and shows the recovery codes, once.
@@ -226,6 +277,15 @@ func (UnimplementedAccountServiceServer) VerifyEmail(context.Context, *VerifyEma
 }
 func (UnimplementedAccountServiceServer) SendVerification(context.Context, *SendVerificationRequest) (*SendVerificationResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SendVerification not implemented")
+}
+func (UnimplementedAccountServiceServer) ForgotPassword(context.Context, *ForgotPasswordRequest) (*ForgotPasswordResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ForgotPassword not implemented")
+}
+func (UnimplementedAccountServiceServer) ResetPassword(context.Context, *ResetPasswordRequest) (*ResetPasswordResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ResetPassword not implemented")
+}
+func (UnimplementedAccountServiceServer) DeleteAccount(context.Context, *DeleteAccountRequest) (*DeleteAccountResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteAccount not implemented")
 }
 func (UnimplementedAccountServiceServer) EnrollTotp(context.Context, *EnrollTotpRequest) (*EnrollTotpResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method EnrollTotp not implemented")
@@ -383,6 +443,60 @@ func _AccountService_SendVerification_Handler(srv interface{}, ctx context.Conte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AccountService_ForgotPassword_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ForgotPasswordRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccountServiceServer).ForgotPassword(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccountService_ForgotPassword_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccountServiceServer).ForgotPassword(ctx, req.(*ForgotPasswordRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AccountService_ResetPassword_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResetPasswordRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccountServiceServer).ResetPassword(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccountService_ResetPassword_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccountServiceServer).ResetPassword(ctx, req.(*ResetPasswordRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AccountService_DeleteAccount_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteAccountRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AccountServiceServer).DeleteAccount(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AccountService_DeleteAccount_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AccountServiceServer).DeleteAccount(ctx, req.(*DeleteAccountRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AccountService_EnrollTotp_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(EnrollTotpRequest)
 	if err := dec(in); err != nil {
@@ -471,6 +585,18 @@ var AccountService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SendVerification",
 			Handler:    _AccountService_SendVerification_Handler,
+		},
+		{
+			MethodName: "ForgotPassword",
+			Handler:    _AccountService_ForgotPassword_Handler,
+		},
+		{
+			MethodName: "ResetPassword",
+			Handler:    _AccountService_ResetPassword_Handler,
+		},
+		{
+			MethodName: "DeleteAccount",
+			Handler:    _AccountService_DeleteAccount_Handler,
 		},
 		{
 			MethodName: "EnrollTotp",

@@ -467,6 +467,52 @@ func (x *PasswordRehashed) GetPassword() []byte {
 	return nil
 }
 
+// PasswordResetSent lets who reads the address set another password, once and for an hour.
+type PasswordResetSent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// reset_sha256 is the hash of the code that was mailed.
+	ResetSha256   []byte `protobuf:"bytes,1,opt,name=reset_sha256,json=resetSha256,proto3" json:"reset_sha256,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PasswordResetSent) Reset() {
+	*x = PasswordResetSent{}
+	mi := &file_slipway_identity_v1_events_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PasswordResetSent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PasswordResetSent) ProtoMessage() {}
+
+func (x *PasswordResetSent) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_identity_v1_events_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PasswordResetSent.ProtoReflect.Descriptor instead.
+func (*PasswordResetSent) Descriptor() ([]byte, []int) {
+	return file_slipway_identity_v1_events_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *PasswordResetSent) GetResetSha256() []byte {
+	if x != nil {
+		return x.ResetSha256
+	}
+	return nil
+}
+
 // LoggedOut ends every session that was opened before.
 type LoggedOut struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -476,7 +522,7 @@ type LoggedOut struct {
 
 func (x *LoggedOut) Reset() {
 	*x = LoggedOut{}
-	mi := &file_slipway_identity_v1_events_proto_msgTypes[8]
+	mi := &file_slipway_identity_v1_events_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -488,7 +534,7 @@ func (x *LoggedOut) String() string {
 func (*LoggedOut) ProtoMessage() {}
 
 func (x *LoggedOut) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_events_proto_msgTypes[8]
+	mi := &file_slipway_identity_v1_events_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -501,7 +547,45 @@ func (x *LoggedOut) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoggedOut.ProtoReflect.Descriptor instead.
 func (*LoggedOut) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_events_proto_rawDescGZIP(), []int{8}
+	return file_slipway_identity_v1_events_proto_rawDescGZIP(), []int{9}
+}
+
+// AccountDeleted ends the operator for good: its credentials, its memberships, and, with
+// its data key, whatever was sealed of it.
+type AccountDeleted struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AccountDeleted) Reset() {
+	*x = AccountDeleted{}
+	mi := &file_slipway_identity_v1_events_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AccountDeleted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AccountDeleted) ProtoMessage() {}
+
+func (x *AccountDeleted) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_identity_v1_events_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AccountDeleted.ProtoReflect.Descriptor instead.
+func (*AccountDeleted) Descriptor() ([]byte, []int) {
+	return file_slipway_identity_v1_events_proto_rawDescGZIP(), []int{10}
 }
 
 // TotpEnrolled proposes a second factor, which counts once it is confirmed.
@@ -515,7 +599,7 @@ type TotpEnrolled struct {
 
 func (x *TotpEnrolled) Reset() {
 	*x = TotpEnrolled{}
-	mi := &file_slipway_identity_v1_events_proto_msgTypes[9]
+	mi := &file_slipway_identity_v1_events_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -527,7 +611,7 @@ func (x *TotpEnrolled) String() string {
 func (*TotpEnrolled) ProtoMessage() {}
 
 func (x *TotpEnrolled) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_events_proto_msgTypes[9]
+	mi := &file_slipway_identity_v1_events_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -540,7 +624,7 @@ func (x *TotpEnrolled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TotpEnrolled.ProtoReflect.Descriptor instead.
 func (*TotpEnrolled) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_events_proto_rawDescGZIP(), []int{9}
+	return file_slipway_identity_v1_events_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *TotpEnrolled) GetSecret() []byte {
@@ -563,7 +647,7 @@ type TotpConfirmed struct {
 
 func (x *TotpConfirmed) Reset() {
 	*x = TotpConfirmed{}
-	mi := &file_slipway_identity_v1_events_proto_msgTypes[10]
+	mi := &file_slipway_identity_v1_events_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -575,7 +659,7 @@ func (x *TotpConfirmed) String() string {
 func (*TotpConfirmed) ProtoMessage() {}
 
 func (x *TotpConfirmed) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_events_proto_msgTypes[10]
+	mi := &file_slipway_identity_v1_events_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -588,7 +672,7 @@ func (x *TotpConfirmed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TotpConfirmed.ProtoReflect.Descriptor instead.
 func (*TotpConfirmed) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_events_proto_rawDescGZIP(), []int{10}
+	return file_slipway_identity_v1_events_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *TotpConfirmed) GetRecoverySha256() [][]byte {
@@ -615,7 +699,7 @@ type TotpUsed struct {
 
 func (x *TotpUsed) Reset() {
 	*x = TotpUsed{}
-	mi := &file_slipway_identity_v1_events_proto_msgTypes[11]
+	mi := &file_slipway_identity_v1_events_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -627,7 +711,7 @@ func (x *TotpUsed) String() string {
 func (*TotpUsed) ProtoMessage() {}
 
 func (x *TotpUsed) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_events_proto_msgTypes[11]
+	mi := &file_slipway_identity_v1_events_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -640,7 +724,7 @@ func (x *TotpUsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TotpUsed.ProtoReflect.Descriptor instead.
 func (*TotpUsed) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_events_proto_rawDescGZIP(), []int{11}
+	return file_slipway_identity_v1_events_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *TotpUsed) GetStep() int64 {
@@ -660,7 +744,7 @@ type RecoveryCodeUsed struct {
 
 func (x *RecoveryCodeUsed) Reset() {
 	*x = RecoveryCodeUsed{}
-	mi := &file_slipway_identity_v1_events_proto_msgTypes[12]
+	mi := &file_slipway_identity_v1_events_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -672,7 +756,7 @@ func (x *RecoveryCodeUsed) String() string {
 func (*RecoveryCodeUsed) ProtoMessage() {}
 
 func (x *RecoveryCodeUsed) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_events_proto_msgTypes[12]
+	mi := &file_slipway_identity_v1_events_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -685,7 +769,7 @@ func (x *RecoveryCodeUsed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoveryCodeUsed.ProtoReflect.Descriptor instead.
 func (*RecoveryCodeUsed) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_events_proto_rawDescGZIP(), []int{12}
+	return file_slipway_identity_v1_events_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RecoveryCodeUsed) GetSha256() []byte {
@@ -704,7 +788,7 @@ type TotpDisabled struct {
 
 func (x *TotpDisabled) Reset() {
 	*x = TotpDisabled{}
-	mi := &file_slipway_identity_v1_events_proto_msgTypes[13]
+	mi := &file_slipway_identity_v1_events_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -716,7 +800,7 @@ func (x *TotpDisabled) String() string {
 func (*TotpDisabled) ProtoMessage() {}
 
 func (x *TotpDisabled) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_events_proto_msgTypes[13]
+	mi := &file_slipway_identity_v1_events_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -729,7 +813,7 @@ func (x *TotpDisabled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TotpDisabled.ProtoReflect.Descriptor instead.
 func (*TotpDisabled) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_events_proto_rawDescGZIP(), []int{13}
+	return file_slipway_identity_v1_events_proto_rawDescGZIP(), []int{15}
 }
 
 var File_slipway_identity_v1_events_proto protoreflect.FileDescriptor
@@ -764,8 +848,11 @@ const file_slipway_identity_v1_events_proto_rawDesc = "" +
 	"\x0fPasswordChanged\x12\x1a\n" +
 	"\bpassword\x18\x01 \x01(\fR\bpassword\".\n" +
 	"\x10PasswordRehashed\x12\x1a\n" +
-	"\bpassword\x18\x01 \x01(\fR\bpassword\"\v\n" +
-	"\tLoggedOut\"&\n" +
+	"\bpassword\x18\x01 \x01(\fR\bpassword\"6\n" +
+	"\x11PasswordResetSent\x12!\n" +
+	"\freset_sha256\x18\x01 \x01(\fR\vresetSha256\"\v\n" +
+	"\tLoggedOut\"\x10\n" +
+	"\x0eAccountDeleted\"&\n" +
 	"\fTotpEnrolled\x12\x16\n" +
 	"\x06secret\x18\x01 \x01(\fR\x06secret\"L\n" +
 	"\rTotpConfirmed\x12'\n" +
@@ -789,7 +876,7 @@ func file_slipway_identity_v1_events_proto_rawDescGZIP() []byte {
 	return file_slipway_identity_v1_events_proto_rawDescData
 }
 
-var file_slipway_identity_v1_events_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_slipway_identity_v1_events_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_slipway_identity_v1_events_proto_goTypes = []any{
 	(*OperatorBootstrapped)(nil),  // 0: slipway.identity.v1.OperatorBootstrapped
 	(*AccessTokenReplaced)(nil),   // 1: slipway.identity.v1.AccessTokenReplaced
@@ -799,12 +886,14 @@ var file_slipway_identity_v1_events_proto_goTypes = []any{
 	(*EmailVerified)(nil),         // 5: slipway.identity.v1.EmailVerified
 	(*PasswordChanged)(nil),       // 6: slipway.identity.v1.PasswordChanged
 	(*PasswordRehashed)(nil),      // 7: slipway.identity.v1.PasswordRehashed
-	(*LoggedOut)(nil),             // 8: slipway.identity.v1.LoggedOut
-	(*TotpEnrolled)(nil),          // 9: slipway.identity.v1.TotpEnrolled
-	(*TotpConfirmed)(nil),         // 10: slipway.identity.v1.TotpConfirmed
-	(*TotpUsed)(nil),              // 11: slipway.identity.v1.TotpUsed
-	(*RecoveryCodeUsed)(nil),      // 12: slipway.identity.v1.RecoveryCodeUsed
-	(*TotpDisabled)(nil),          // 13: slipway.identity.v1.TotpDisabled
+	(*PasswordResetSent)(nil),     // 8: slipway.identity.v1.PasswordResetSent
+	(*LoggedOut)(nil),             // 9: slipway.identity.v1.LoggedOut
+	(*AccountDeleted)(nil),        // 10: slipway.identity.v1.AccountDeleted
+	(*TotpEnrolled)(nil),          // 11: slipway.identity.v1.TotpEnrolled
+	(*TotpConfirmed)(nil),         // 12: slipway.identity.v1.TotpConfirmed
+	(*TotpUsed)(nil),              // 13: slipway.identity.v1.TotpUsed
+	(*RecoveryCodeUsed)(nil),      // 14: slipway.identity.v1.RecoveryCodeUsed
+	(*TotpDisabled)(nil),          // 15: slipway.identity.v1.TotpDisabled
 }
 var file_slipway_identity_v1_events_proto_depIdxs = []int32{
 	0, // [0:0] is the sub-list for method output_type
@@ -825,7 +914,7 @@ func file_slipway_identity_v1_events_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_slipway_identity_v1_events_proto_rawDesc), len(file_slipway_identity_v1_events_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -423,6 +423,286 @@ func (x *GetAppResponse) GetApp() *OAuthApp {
 	return nil
 }
 
+type ListAppsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Principal     *Principal             `protobuf:"bytes,1,opt,name=principal,proto3" json:"principal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAppsRequest) Reset() {
+	*x = ListAppsRequest{}
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAppsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAppsRequest) ProtoMessage() {}
+
+func (x *ListAppsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAppsRequest.ProtoReflect.Descriptor instead.
+func (*ListAppsRequest) Descriptor() ([]byte, []int) {
+	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ListAppsRequest) GetPrincipal() *Principal {
+	if x != nil {
+		return x.Principal
+	}
+	return nil
+}
+
+type ListAppsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Apps          []*OAuthApp            `protobuf:"bytes,1,rep,name=apps,proto3" json:"apps,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAppsResponse) Reset() {
+	*x = ListAppsResponse{}
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAppsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAppsResponse) ProtoMessage() {}
+
+func (x *ListAppsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAppsResponse.ProtoReflect.Descriptor instead.
+func (*ListAppsResponse) Descriptor() ([]byte, []int) {
+	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ListAppsResponse) GetApps() []*OAuthApp {
+	if x != nil {
+		return x.Apps
+	}
+	return nil
+}
+
+type RotateAppSecretRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Principal     *Principal             `protobuf:"bytes,1,opt,name=principal,proto3" json:"principal,omitempty"`
+	ClientId      string                 `protobuf:"bytes,2,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateAppSecretRequest) Reset() {
+	*x = RotateAppSecretRequest{}
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateAppSecretRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateAppSecretRequest) ProtoMessage() {}
+
+func (x *RotateAppSecretRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateAppSecretRequest.ProtoReflect.Descriptor instead.
+func (*RotateAppSecretRequest) Descriptor() ([]byte, []int) {
+	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *RotateAppSecretRequest) GetPrincipal() *Principal {
+	if x != nil {
+		return x.Principal
+	}
+	return nil
+}
+
+func (x *RotateAppSecretRequest) GetClientId() string {
+	if x != nil {
+		return x.ClientId
+	}
+	return ""
+}
+
+type RotateAppSecretResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	App           *OAuthApp              `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
+	ClientSecret  string                 `protobuf:"bytes,2,opt,name=client_secret,json=clientSecret,proto3" json:"client_secret,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateAppSecretResponse) Reset() {
+	*x = RotateAppSecretResponse{}
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateAppSecretResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateAppSecretResponse) ProtoMessage() {}
+
+func (x *RotateAppSecretResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateAppSecretResponse.ProtoReflect.Descriptor instead.
+func (*RotateAppSecretResponse) Descriptor() ([]byte, []int) {
+	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *RotateAppSecretResponse) GetApp() *OAuthApp {
+	if x != nil {
+		return x.App
+	}
+	return nil
+}
+
+func (x *RotateAppSecretResponse) GetClientSecret() string {
+	if x != nil {
+		return x.ClientSecret
+	}
+	return ""
+}
+
+type DeleteAppRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Principal     *Principal             `protobuf:"bytes,1,opt,name=principal,proto3" json:"principal,omitempty"`
+	ClientId      string                 `protobuf:"bytes,2,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteAppRequest) Reset() {
+	*x = DeleteAppRequest{}
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteAppRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteAppRequest) ProtoMessage() {}
+
+func (x *DeleteAppRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteAppRequest.ProtoReflect.Descriptor instead.
+func (*DeleteAppRequest) Descriptor() ([]byte, []int) {
+	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *DeleteAppRequest) GetPrincipal() *Principal {
+	if x != nil {
+		return x.Principal
+	}
+	return nil
+}
+
+func (x *DeleteAppRequest) GetClientId() string {
+	if x != nil {
+		return x.ClientId
+	}
+	return ""
+}
+
+type DeleteAppResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteAppResponse) Reset() {
+	*x = DeleteAppResponse{}
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteAppResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteAppResponse) ProtoMessage() {}
+
+func (x *DeleteAppResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteAppResponse.ProtoReflect.Descriptor instead.
+func (*DeleteAppResponse) Descriptor() ([]byte, []int) {
+	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{11}
+}
+
 type VerifyClientRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ClientId      string                 `protobuf:"bytes,1,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
@@ -433,7 +713,7 @@ type VerifyClientRequest struct {
 
 func (x *VerifyClientRequest) Reset() {
 	*x = VerifyClientRequest{}
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[6]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -445,7 +725,7 @@ func (x *VerifyClientRequest) String() string {
 func (*VerifyClientRequest) ProtoMessage() {}
 
 func (x *VerifyClientRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[6]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -458,7 +738,7 @@ func (x *VerifyClientRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyClientRequest.ProtoReflect.Descriptor instead.
 func (*VerifyClientRequest) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{6}
+	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *VerifyClientRequest) GetClientId() string {
@@ -484,7 +764,7 @@ type VerifyClientResponse struct {
 
 func (x *VerifyClientResponse) Reset() {
 	*x = VerifyClientResponse{}
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[7]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -496,7 +776,7 @@ func (x *VerifyClientResponse) String() string {
 func (*VerifyClientResponse) ProtoMessage() {}
 
 func (x *VerifyClientResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[7]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -509,7 +789,7 @@ func (x *VerifyClientResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyClientResponse.ProtoReflect.Descriptor instead.
 func (*VerifyClientResponse) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{7}
+	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *VerifyClientResponse) GetApp() *OAuthApp {
@@ -534,7 +814,7 @@ type ApproveRequest struct {
 
 func (x *ApproveRequest) Reset() {
 	*x = ApproveRequest{}
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[8]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -546,7 +826,7 @@ func (x *ApproveRequest) String() string {
 func (*ApproveRequest) ProtoMessage() {}
 
 func (x *ApproveRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[8]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -559,7 +839,7 @@ func (x *ApproveRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveRequest.ProtoReflect.Descriptor instead.
 func (*ApproveRequest) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{8}
+	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ApproveRequest) GetPrincipal() *Principal {
@@ -606,7 +886,7 @@ type ApproveResponse struct {
 
 func (x *ApproveResponse) Reset() {
 	*x = ApproveResponse{}
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[9]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -618,7 +898,7 @@ func (x *ApproveResponse) String() string {
 func (*ApproveResponse) ProtoMessage() {}
 
 func (x *ApproveResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[9]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -631,7 +911,7 @@ func (x *ApproveResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApproveResponse.ProtoReflect.Descriptor instead.
 func (*ApproveResponse) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{9}
+	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ApproveResponse) GetCode() string {
@@ -653,7 +933,7 @@ type RedeemCodeRequest struct {
 
 func (x *RedeemCodeRequest) Reset() {
 	*x = RedeemCodeRequest{}
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[10]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -665,7 +945,7 @@ func (x *RedeemCodeRequest) String() string {
 func (*RedeemCodeRequest) ProtoMessage() {}
 
 func (x *RedeemCodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[10]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -678,7 +958,7 @@ func (x *RedeemCodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RedeemCodeRequest.ProtoReflect.Descriptor instead.
 func (*RedeemCodeRequest) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{10}
+	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RedeemCodeRequest) GetClientId() string {
@@ -718,7 +998,7 @@ type RedeemCodeResponse struct {
 
 func (x *RedeemCodeResponse) Reset() {
 	*x = RedeemCodeResponse{}
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[11]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -730,7 +1010,7 @@ func (x *RedeemCodeResponse) String() string {
 func (*RedeemCodeResponse) ProtoMessage() {}
 
 func (x *RedeemCodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[11]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -743,7 +1023,7 @@ func (x *RedeemCodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RedeemCodeResponse.ProtoReflect.Descriptor instead.
 func (*RedeemCodeResponse) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{11}
+	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RedeemCodeResponse) GetTokens() *Tokens {
@@ -765,7 +1045,7 @@ type RefreshRequest struct {
 
 func (x *RefreshRequest) Reset() {
 	*x = RefreshRequest{}
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[12]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -777,7 +1057,7 @@ func (x *RefreshRequest) String() string {
 func (*RefreshRequest) ProtoMessage() {}
 
 func (x *RefreshRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[12]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -790,7 +1070,7 @@ func (x *RefreshRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefreshRequest.ProtoReflect.Descriptor instead.
 func (*RefreshRequest) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{12}
+	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RefreshRequest) GetClientId() string {
@@ -823,7 +1103,7 @@ type RefreshResponse struct {
 
 func (x *RefreshResponse) Reset() {
 	*x = RefreshResponse{}
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[13]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -835,7 +1115,7 @@ func (x *RefreshResponse) String() string {
 func (*RefreshResponse) ProtoMessage() {}
 
 func (x *RefreshResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[13]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -848,7 +1128,7 @@ func (x *RefreshResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefreshResponse.ProtoReflect.Descriptor instead.
 func (*RefreshResponse) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{13}
+	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RefreshResponse) GetTokens() *Tokens {
@@ -868,7 +1148,7 @@ type RevokeRequest struct {
 
 func (x *RevokeRequest) Reset() {
 	*x = RevokeRequest{}
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[14]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -880,7 +1160,7 @@ func (x *RevokeRequest) String() string {
 func (*RevokeRequest) ProtoMessage() {}
 
 func (x *RevokeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[14]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -893,7 +1173,7 @@ func (x *RevokeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeRequest.ProtoReflect.Descriptor instead.
 func (*RevokeRequest) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{14}
+	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RevokeRequest) GetClientId() string {
@@ -918,7 +1198,7 @@ type RevokeResponse struct {
 
 func (x *RevokeResponse) Reset() {
 	*x = RevokeResponse{}
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[15]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -930,7 +1210,7 @@ func (x *RevokeResponse) String() string {
 func (*RevokeResponse) ProtoMessage() {}
 
 func (x *RevokeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[15]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -943,7 +1223,7 @@ func (x *RevokeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeResponse.ProtoReflect.Descriptor instead.
 func (*RevokeResponse) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{15}
+	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{21}
 }
 
 type IntrospectRequest struct {
@@ -956,7 +1236,7 @@ type IntrospectRequest struct {
 
 func (x *IntrospectRequest) Reset() {
 	*x = IntrospectRequest{}
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[16]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -968,7 +1248,7 @@ func (x *IntrospectRequest) String() string {
 func (*IntrospectRequest) ProtoMessage() {}
 
 func (x *IntrospectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[16]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -981,7 +1261,7 @@ func (x *IntrospectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IntrospectRequest.ProtoReflect.Descriptor instead.
 func (*IntrospectRequest) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{16}
+	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *IntrospectRequest) GetClientId() string {
@@ -1015,7 +1295,7 @@ type IntrospectResponse struct {
 
 func (x *IntrospectResponse) Reset() {
 	*x = IntrospectResponse{}
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[17]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1027,7 +1307,7 @@ func (x *IntrospectResponse) String() string {
 func (*IntrospectResponse) ProtoMessage() {}
 
 func (x *IntrospectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[17]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1040,7 +1320,7 @@ func (x *IntrospectResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IntrospectResponse.ProtoReflect.Descriptor instead.
 func (*IntrospectResponse) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{17}
+	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *IntrospectResponse) GetActive() bool {
@@ -1109,7 +1389,7 @@ type StartDeviceRequest struct {
 
 func (x *StartDeviceRequest) Reset() {
 	*x = StartDeviceRequest{}
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[18]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1121,7 +1401,7 @@ func (x *StartDeviceRequest) String() string {
 func (*StartDeviceRequest) ProtoMessage() {}
 
 func (x *StartDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[18]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1134,7 +1414,7 @@ func (x *StartDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartDeviceRequest.ProtoReflect.Descriptor instead.
 func (*StartDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{18}
+	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *StartDeviceRequest) GetClientId() string {
@@ -1164,7 +1444,7 @@ type StartDeviceResponse struct {
 
 func (x *StartDeviceResponse) Reset() {
 	*x = StartDeviceResponse{}
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[19]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1176,7 +1456,7 @@ func (x *StartDeviceResponse) String() string {
 func (*StartDeviceResponse) ProtoMessage() {}
 
 func (x *StartDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[19]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1189,7 +1469,7 @@ func (x *StartDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartDeviceResponse.ProtoReflect.Descriptor instead.
 func (*StartDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{19}
+	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *StartDeviceResponse) GetDeviceCode() string {
@@ -1229,7 +1509,7 @@ type GetDeviceRequest struct {
 
 func (x *GetDeviceRequest) Reset() {
 	*x = GetDeviceRequest{}
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[20]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1241,7 +1521,7 @@ func (x *GetDeviceRequest) String() string {
 func (*GetDeviceRequest) ProtoMessage() {}
 
 func (x *GetDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[20]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1254,7 +1534,7 @@ func (x *GetDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDeviceRequest.ProtoReflect.Descriptor instead.
 func (*GetDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{20}
+	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *GetDeviceRequest) GetUserCode() string {
@@ -1275,7 +1555,7 @@ type GetDeviceResponse struct {
 
 func (x *GetDeviceResponse) Reset() {
 	*x = GetDeviceResponse{}
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[21]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1287,7 +1567,7 @@ func (x *GetDeviceResponse) String() string {
 func (*GetDeviceResponse) ProtoMessage() {}
 
 func (x *GetDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[21]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1300,7 +1580,7 @@ func (x *GetDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDeviceResponse.ProtoReflect.Descriptor instead.
 func (*GetDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{21}
+	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *GetDeviceResponse) GetClientId() string {
@@ -1337,7 +1617,7 @@ type DecideDeviceRequest struct {
 
 func (x *DecideDeviceRequest) Reset() {
 	*x = DecideDeviceRequest{}
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[22]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1349,7 +1629,7 @@ func (x *DecideDeviceRequest) String() string {
 func (*DecideDeviceRequest) ProtoMessage() {}
 
 func (x *DecideDeviceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[22]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1362,7 +1642,7 @@ func (x *DecideDeviceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecideDeviceRequest.ProtoReflect.Descriptor instead.
 func (*DecideDeviceRequest) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{22}
+	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DecideDeviceRequest) GetPrincipal() *Principal {
@@ -1401,7 +1681,7 @@ type DecideDeviceResponse struct {
 
 func (x *DecideDeviceResponse) Reset() {
 	*x = DecideDeviceResponse{}
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[23]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1413,7 +1693,7 @@ func (x *DecideDeviceResponse) String() string {
 func (*DecideDeviceResponse) ProtoMessage() {}
 
 func (x *DecideDeviceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[23]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1426,7 +1706,7 @@ func (x *DecideDeviceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecideDeviceResponse.ProtoReflect.Descriptor instead.
 func (*DecideDeviceResponse) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{23}
+	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{29}
 }
 
 type RedeemDeviceCodeRequest struct {
@@ -1439,7 +1719,7 @@ type RedeemDeviceCodeRequest struct {
 
 func (x *RedeemDeviceCodeRequest) Reset() {
 	*x = RedeemDeviceCodeRequest{}
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[24]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1451,7 +1731,7 @@ func (x *RedeemDeviceCodeRequest) String() string {
 func (*RedeemDeviceCodeRequest) ProtoMessage() {}
 
 func (x *RedeemDeviceCodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[24]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1464,7 +1744,7 @@ func (x *RedeemDeviceCodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RedeemDeviceCodeRequest.ProtoReflect.Descriptor instead.
 func (*RedeemDeviceCodeRequest) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{24}
+	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RedeemDeviceCodeRequest) GetClientId() string {
@@ -1490,7 +1770,7 @@ type RedeemDeviceCodeResponse struct {
 
 func (x *RedeemDeviceCodeResponse) Reset() {
 	*x = RedeemDeviceCodeResponse{}
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[25]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1502,7 +1782,7 @@ func (x *RedeemDeviceCodeResponse) String() string {
 func (*RedeemDeviceCodeResponse) ProtoMessage() {}
 
 func (x *RedeemDeviceCodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[25]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1515,7 +1795,7 @@ func (x *RedeemDeviceCodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RedeemDeviceCodeResponse.ProtoReflect.Descriptor instead.
 func (*RedeemDeviceCodeResponse) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{25}
+	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RedeemDeviceCodeResponse) GetTokens() *Tokens {
@@ -1542,7 +1822,7 @@ type Grant struct {
 
 func (x *Grant) Reset() {
 	*x = Grant{}
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[26]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1554,7 +1834,7 @@ func (x *Grant) String() string {
 func (*Grant) ProtoMessage() {}
 
 func (x *Grant) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[26]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1567,7 +1847,7 @@ func (x *Grant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Grant.ProtoReflect.Descriptor instead.
 func (*Grant) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{26}
+	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Grant) GetId() string {
@@ -1635,7 +1915,7 @@ type ListGrantsRequest struct {
 
 func (x *ListGrantsRequest) Reset() {
 	*x = ListGrantsRequest{}
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[27]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1647,7 +1927,7 @@ func (x *ListGrantsRequest) String() string {
 func (*ListGrantsRequest) ProtoMessage() {}
 
 func (x *ListGrantsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[27]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1660,7 +1940,7 @@ func (x *ListGrantsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGrantsRequest.ProtoReflect.Descriptor instead.
 func (*ListGrantsRequest) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{27}
+	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListGrantsRequest) GetPrincipal() *Principal {
@@ -1679,7 +1959,7 @@ type ListGrantsResponse struct {
 
 func (x *ListGrantsResponse) Reset() {
 	*x = ListGrantsResponse{}
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[28]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1691,7 +1971,7 @@ func (x *ListGrantsResponse) String() string {
 func (*ListGrantsResponse) ProtoMessage() {}
 
 func (x *ListGrantsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[28]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1704,7 +1984,7 @@ func (x *ListGrantsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGrantsResponse.ProtoReflect.Descriptor instead.
 func (*ListGrantsResponse) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{28}
+	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ListGrantsResponse) GetGrants() []*Grant {
@@ -1724,7 +2004,7 @@ type RevokeGrantRequest struct {
 
 func (x *RevokeGrantRequest) Reset() {
 	*x = RevokeGrantRequest{}
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[29]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1736,7 +2016,7 @@ func (x *RevokeGrantRequest) String() string {
 func (*RevokeGrantRequest) ProtoMessage() {}
 
 func (x *RevokeGrantRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[29]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1749,7 +2029,7 @@ func (x *RevokeGrantRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeGrantRequest.ProtoReflect.Descriptor instead.
 func (*RevokeGrantRequest) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{29}
+	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RevokeGrantRequest) GetPrincipal() *Principal {
@@ -1774,7 +2054,7 @@ type RevokeGrantResponse struct {
 
 func (x *RevokeGrantResponse) Reset() {
 	*x = RevokeGrantResponse{}
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[30]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1786,7 +2066,7 @@ func (x *RevokeGrantResponse) String() string {
 func (*RevokeGrantResponse) ProtoMessage() {}
 
 func (x *RevokeGrantResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[30]
+	mi := &file_slipway_identity_v1_oauth_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1799,7 +2079,7 @@ func (x *RevokeGrantResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeGrantResponse.ProtoReflect.Descriptor instead.
 func (*RevokeGrantResponse) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{30}
+	return file_slipway_identity_v1_oauth_proto_rawDescGZIP(), []int{36}
 }
 
 var File_slipway_identity_v1_oauth_proto protoreflect.FileDescriptor
@@ -1836,7 +2116,21 @@ const file_slipway_identity_v1_oauth_proto_rawDesc = "" +
 	"\tprincipal\x18\x01 \x01(\v2\x1e.slipway.identity.v1.PrincipalR\tprincipal\x12\x1b\n" +
 	"\tclient_id\x18\x02 \x01(\tR\bclientId\"A\n" +
 	"\x0eGetAppResponse\x12/\n" +
-	"\x03app\x18\x01 \x01(\v2\x1d.slipway.identity.v1.OAuthAppR\x03app\"W\n" +
+	"\x03app\x18\x01 \x01(\v2\x1d.slipway.identity.v1.OAuthAppR\x03app\"O\n" +
+	"\x0fListAppsRequest\x12<\n" +
+	"\tprincipal\x18\x01 \x01(\v2\x1e.slipway.identity.v1.PrincipalR\tprincipal\"E\n" +
+	"\x10ListAppsResponse\x121\n" +
+	"\x04apps\x18\x01 \x03(\v2\x1d.slipway.identity.v1.OAuthAppR\x04apps\"s\n" +
+	"\x16RotateAppSecretRequest\x12<\n" +
+	"\tprincipal\x18\x01 \x01(\v2\x1e.slipway.identity.v1.PrincipalR\tprincipal\x12\x1b\n" +
+	"\tclient_id\x18\x02 \x01(\tR\bclientId\"o\n" +
+	"\x17RotateAppSecretResponse\x12/\n" +
+	"\x03app\x18\x01 \x01(\v2\x1d.slipway.identity.v1.OAuthAppR\x03app\x12#\n" +
+	"\rclient_secret\x18\x02 \x01(\tR\fclientSecret\"m\n" +
+	"\x10DeleteAppRequest\x12<\n" +
+	"\tprincipal\x18\x01 \x01(\v2\x1e.slipway.identity.v1.PrincipalR\tprincipal\x12\x1b\n" +
+	"\tclient_id\x18\x02 \x01(\tR\bclientId\"\x13\n" +
+	"\x11DeleteAppResponse\"W\n" +
 	"\x13VerifyClientRequest\x12\x1b\n" +
 	"\tclient_id\x18\x01 \x01(\tR\bclientId\x12#\n" +
 	"\rclient_secret\x18\x02 \x01(\tR\fclientSecret\"G\n" +
@@ -1929,11 +2223,13 @@ const file_slipway_identity_v1_oauth_proto_rawDesc = "" +
 	"\x12RevokeGrantRequest\x12<\n" +
 	"\tprincipal\x18\x01 \x01(\v2\x1e.slipway.identity.v1.PrincipalR\tprincipal\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\"\x15\n" +
-	"\x13RevokeGrantResponse2\xba\n" +
-	"\n" +
+	"\x13RevokeGrantResponse2\xdd\f\n" +
 	"\fOAuthService\x12`\n" +
 	"\vRegisterApp\x12'.slipway.identity.v1.RegisterAppRequest\x1a(.slipway.identity.v1.RegisterAppResponse\x12Q\n" +
-	"\x06GetApp\x12\".slipway.identity.v1.GetAppRequest\x1a#.slipway.identity.v1.GetAppResponse\x12c\n" +
+	"\x06GetApp\x12\".slipway.identity.v1.GetAppRequest\x1a#.slipway.identity.v1.GetAppResponse\x12W\n" +
+	"\bListApps\x12$.slipway.identity.v1.ListAppsRequest\x1a%.slipway.identity.v1.ListAppsResponse\x12l\n" +
+	"\x0fRotateAppSecret\x12+.slipway.identity.v1.RotateAppSecretRequest\x1a,.slipway.identity.v1.RotateAppSecretResponse\x12Z\n" +
+	"\tDeleteApp\x12%.slipway.identity.v1.DeleteAppRequest\x1a&.slipway.identity.v1.DeleteAppResponse\x12c\n" +
 	"\fVerifyClient\x12(.slipway.identity.v1.VerifyClientRequest\x1a).slipway.identity.v1.VerifyClientResponse\x12T\n" +
 	"\aApprove\x12#.slipway.identity.v1.ApproveRequest\x1a$.slipway.identity.v1.ApproveResponse\x12]\n" +
 	"\n" +
@@ -1962,7 +2258,7 @@ func file_slipway_identity_v1_oauth_proto_rawDescGZIP() []byte {
 	return file_slipway_identity_v1_oauth_proto_rawDescData
 }
 
-var file_slipway_identity_v1_oauth_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_slipway_identity_v1_oauth_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_slipway_identity_v1_oauth_proto_goTypes = []any{
 	(*OAuthApp)(nil),                 // 0: slipway.identity.v1.OAuthApp
 	(*Tokens)(nil),                   // 1: slipway.identity.v1.Tokens
@@ -1970,88 +2266,105 @@ var file_slipway_identity_v1_oauth_proto_goTypes = []any{
 	(*RegisterAppResponse)(nil),      // 3: slipway.identity.v1.RegisterAppResponse
 	(*GetAppRequest)(nil),            // 4: slipway.identity.v1.GetAppRequest
 	(*GetAppResponse)(nil),           // 5: slipway.identity.v1.GetAppResponse
-	(*VerifyClientRequest)(nil),      // 6: slipway.identity.v1.VerifyClientRequest
-	(*VerifyClientResponse)(nil),     // 7: slipway.identity.v1.VerifyClientResponse
-	(*ApproveRequest)(nil),           // 8: slipway.identity.v1.ApproveRequest
-	(*ApproveResponse)(nil),          // 9: slipway.identity.v1.ApproveResponse
-	(*RedeemCodeRequest)(nil),        // 10: slipway.identity.v1.RedeemCodeRequest
-	(*RedeemCodeResponse)(nil),       // 11: slipway.identity.v1.RedeemCodeResponse
-	(*RefreshRequest)(nil),           // 12: slipway.identity.v1.RefreshRequest
-	(*RefreshResponse)(nil),          // 13: slipway.identity.v1.RefreshResponse
-	(*RevokeRequest)(nil),            // 14: slipway.identity.v1.RevokeRequest
-	(*RevokeResponse)(nil),           // 15: slipway.identity.v1.RevokeResponse
-	(*IntrospectRequest)(nil),        // 16: slipway.identity.v1.IntrospectRequest
-	(*IntrospectResponse)(nil),       // 17: slipway.identity.v1.IntrospectResponse
-	(*StartDeviceRequest)(nil),       // 18: slipway.identity.v1.StartDeviceRequest
-	(*StartDeviceResponse)(nil),      // 19: slipway.identity.v1.StartDeviceResponse
-	(*GetDeviceRequest)(nil),         // 20: slipway.identity.v1.GetDeviceRequest
-	(*GetDeviceResponse)(nil),        // 21: slipway.identity.v1.GetDeviceResponse
-	(*DecideDeviceRequest)(nil),      // 22: slipway.identity.v1.DecideDeviceRequest
-	(*DecideDeviceResponse)(nil),     // 23: slipway.identity.v1.DecideDeviceResponse
-	(*RedeemDeviceCodeRequest)(nil),  // 24: slipway.identity.v1.RedeemDeviceCodeRequest
-	(*RedeemDeviceCodeResponse)(nil), // 25: slipway.identity.v1.RedeemDeviceCodeResponse
-	(*Grant)(nil),                    // 26: slipway.identity.v1.Grant
-	(*ListGrantsRequest)(nil),        // 27: slipway.identity.v1.ListGrantsRequest
-	(*ListGrantsResponse)(nil),       // 28: slipway.identity.v1.ListGrantsResponse
-	(*RevokeGrantRequest)(nil),       // 29: slipway.identity.v1.RevokeGrantRequest
-	(*RevokeGrantResponse)(nil),      // 30: slipway.identity.v1.RevokeGrantResponse
-	(*timestamppb.Timestamp)(nil),    // 31: google.protobuf.Timestamp
-	(*Principal)(nil),                // 32: slipway.identity.v1.Principal
+	(*ListAppsRequest)(nil),          // 6: slipway.identity.v1.ListAppsRequest
+	(*ListAppsResponse)(nil),         // 7: slipway.identity.v1.ListAppsResponse
+	(*RotateAppSecretRequest)(nil),   // 8: slipway.identity.v1.RotateAppSecretRequest
+	(*RotateAppSecretResponse)(nil),  // 9: slipway.identity.v1.RotateAppSecretResponse
+	(*DeleteAppRequest)(nil),         // 10: slipway.identity.v1.DeleteAppRequest
+	(*DeleteAppResponse)(nil),        // 11: slipway.identity.v1.DeleteAppResponse
+	(*VerifyClientRequest)(nil),      // 12: slipway.identity.v1.VerifyClientRequest
+	(*VerifyClientResponse)(nil),     // 13: slipway.identity.v1.VerifyClientResponse
+	(*ApproveRequest)(nil),           // 14: slipway.identity.v1.ApproveRequest
+	(*ApproveResponse)(nil),          // 15: slipway.identity.v1.ApproveResponse
+	(*RedeemCodeRequest)(nil),        // 16: slipway.identity.v1.RedeemCodeRequest
+	(*RedeemCodeResponse)(nil),       // 17: slipway.identity.v1.RedeemCodeResponse
+	(*RefreshRequest)(nil),           // 18: slipway.identity.v1.RefreshRequest
+	(*RefreshResponse)(nil),          // 19: slipway.identity.v1.RefreshResponse
+	(*RevokeRequest)(nil),            // 20: slipway.identity.v1.RevokeRequest
+	(*RevokeResponse)(nil),           // 21: slipway.identity.v1.RevokeResponse
+	(*IntrospectRequest)(nil),        // 22: slipway.identity.v1.IntrospectRequest
+	(*IntrospectResponse)(nil),       // 23: slipway.identity.v1.IntrospectResponse
+	(*StartDeviceRequest)(nil),       // 24: slipway.identity.v1.StartDeviceRequest
+	(*StartDeviceResponse)(nil),      // 25: slipway.identity.v1.StartDeviceResponse
+	(*GetDeviceRequest)(nil),         // 26: slipway.identity.v1.GetDeviceRequest
+	(*GetDeviceResponse)(nil),        // 27: slipway.identity.v1.GetDeviceResponse
+	(*DecideDeviceRequest)(nil),      // 28: slipway.identity.v1.DecideDeviceRequest
+	(*DecideDeviceResponse)(nil),     // 29: slipway.identity.v1.DecideDeviceResponse
+	(*RedeemDeviceCodeRequest)(nil),  // 30: slipway.identity.v1.RedeemDeviceCodeRequest
+	(*RedeemDeviceCodeResponse)(nil), // 31: slipway.identity.v1.RedeemDeviceCodeResponse
+	(*Grant)(nil),                    // 32: slipway.identity.v1.Grant
+	(*ListGrantsRequest)(nil),        // 33: slipway.identity.v1.ListGrantsRequest
+	(*ListGrantsResponse)(nil),       // 34: slipway.identity.v1.ListGrantsResponse
+	(*RevokeGrantRequest)(nil),       // 35: slipway.identity.v1.RevokeGrantRequest
+	(*RevokeGrantResponse)(nil),      // 36: slipway.identity.v1.RevokeGrantResponse
+	(*timestamppb.Timestamp)(nil),    // 37: google.protobuf.Timestamp
+	(*Principal)(nil),                // 38: slipway.identity.v1.Principal
 }
 var file_slipway_identity_v1_oauth_proto_depIdxs = []int32{
-	31, // 0: slipway.identity.v1.OAuthApp.created_at:type_name -> google.protobuf.Timestamp
-	31, // 1: slipway.identity.v1.Tokens.expires_at:type_name -> google.protobuf.Timestamp
-	32, // 2: slipway.identity.v1.RegisterAppRequest.principal:type_name -> slipway.identity.v1.Principal
+	37, // 0: slipway.identity.v1.OAuthApp.created_at:type_name -> google.protobuf.Timestamp
+	37, // 1: slipway.identity.v1.Tokens.expires_at:type_name -> google.protobuf.Timestamp
+	38, // 2: slipway.identity.v1.RegisterAppRequest.principal:type_name -> slipway.identity.v1.Principal
 	0,  // 3: slipway.identity.v1.RegisterAppResponse.app:type_name -> slipway.identity.v1.OAuthApp
-	32, // 4: slipway.identity.v1.GetAppRequest.principal:type_name -> slipway.identity.v1.Principal
+	38, // 4: slipway.identity.v1.GetAppRequest.principal:type_name -> slipway.identity.v1.Principal
 	0,  // 5: slipway.identity.v1.GetAppResponse.app:type_name -> slipway.identity.v1.OAuthApp
-	0,  // 6: slipway.identity.v1.VerifyClientResponse.app:type_name -> slipway.identity.v1.OAuthApp
-	32, // 7: slipway.identity.v1.ApproveRequest.principal:type_name -> slipway.identity.v1.Principal
-	1,  // 8: slipway.identity.v1.RedeemCodeResponse.tokens:type_name -> slipway.identity.v1.Tokens
-	1,  // 9: slipway.identity.v1.RefreshResponse.tokens:type_name -> slipway.identity.v1.Tokens
-	31, // 10: slipway.identity.v1.IntrospectResponse.expires_at:type_name -> google.protobuf.Timestamp
-	31, // 11: slipway.identity.v1.IntrospectResponse.issued_at:type_name -> google.protobuf.Timestamp
-	32, // 12: slipway.identity.v1.DecideDeviceRequest.principal:type_name -> slipway.identity.v1.Principal
-	1,  // 13: slipway.identity.v1.RedeemDeviceCodeResponse.tokens:type_name -> slipway.identity.v1.Tokens
-	31, // 14: slipway.identity.v1.Grant.created_at:type_name -> google.protobuf.Timestamp
-	31, // 15: slipway.identity.v1.Grant.last_used_at:type_name -> google.protobuf.Timestamp
-	31, // 16: slipway.identity.v1.Grant.expires_at:type_name -> google.protobuf.Timestamp
-	32, // 17: slipway.identity.v1.ListGrantsRequest.principal:type_name -> slipway.identity.v1.Principal
-	26, // 18: slipway.identity.v1.ListGrantsResponse.grants:type_name -> slipway.identity.v1.Grant
-	32, // 19: slipway.identity.v1.RevokeGrantRequest.principal:type_name -> slipway.identity.v1.Principal
-	2,  // 20: slipway.identity.v1.OAuthService.RegisterApp:input_type -> slipway.identity.v1.RegisterAppRequest
-	4,  // 21: slipway.identity.v1.OAuthService.GetApp:input_type -> slipway.identity.v1.GetAppRequest
-	6,  // 22: slipway.identity.v1.OAuthService.VerifyClient:input_type -> slipway.identity.v1.VerifyClientRequest
-	8,  // 23: slipway.identity.v1.OAuthService.Approve:input_type -> slipway.identity.v1.ApproveRequest
-	10, // 24: slipway.identity.v1.OAuthService.RedeemCode:input_type -> slipway.identity.v1.RedeemCodeRequest
-	12, // 25: slipway.identity.v1.OAuthService.Refresh:input_type -> slipway.identity.v1.RefreshRequest
-	14, // 26: slipway.identity.v1.OAuthService.Revoke:input_type -> slipway.identity.v1.RevokeRequest
-	16, // 27: slipway.identity.v1.OAuthService.Introspect:input_type -> slipway.identity.v1.IntrospectRequest
-	18, // 28: slipway.identity.v1.OAuthService.StartDevice:input_type -> slipway.identity.v1.StartDeviceRequest
-	20, // 29: slipway.identity.v1.OAuthService.GetDevice:input_type -> slipway.identity.v1.GetDeviceRequest
-	22, // 30: slipway.identity.v1.OAuthService.DecideDevice:input_type -> slipway.identity.v1.DecideDeviceRequest
-	24, // 31: slipway.identity.v1.OAuthService.RedeemDeviceCode:input_type -> slipway.identity.v1.RedeemDeviceCodeRequest
-	27, // 32: slipway.identity.v1.OAuthService.ListGrants:input_type -> slipway.identity.v1.ListGrantsRequest
-	29, // 33: slipway.identity.v1.OAuthService.RevokeGrant:input_type -> slipway.identity.v1.RevokeGrantRequest
-	3,  // 34: slipway.identity.v1.OAuthService.RegisterApp:output_type -> slipway.identity.v1.RegisterAppResponse
-	5,  // 35: slipway.identity.v1.OAuthService.GetApp:output_type -> slipway.identity.v1.GetAppResponse
-	7,  // 36: slipway.identity.v1.OAuthService.VerifyClient:output_type -> slipway.identity.v1.VerifyClientResponse
-	9,  // 37: slipway.identity.v1.OAuthService.Approve:output_type -> slipway.identity.v1.ApproveResponse
-	11, // 38: slipway.identity.v1.OAuthService.RedeemCode:output_type -> slipway.identity.v1.RedeemCodeResponse
-	13, // 39: slipway.identity.v1.OAuthService.Refresh:output_type -> slipway.identity.v1.RefreshResponse
-	15, // 40: slipway.identity.v1.OAuthService.Revoke:output_type -> slipway.identity.v1.RevokeResponse
-	17, // 41: slipway.identity.v1.OAuthService.Introspect:output_type -> slipway.identity.v1.IntrospectResponse
-	19, // 42: slipway.identity.v1.OAuthService.StartDevice:output_type -> slipway.identity.v1.StartDeviceResponse
-	21, // 43: slipway.identity.v1.OAuthService.GetDevice:output_type -> slipway.identity.v1.GetDeviceResponse
-	23, // 44: slipway.identity.v1.OAuthService.DecideDevice:output_type -> slipway.identity.v1.DecideDeviceResponse
-	25, // 45: slipway.identity.v1.OAuthService.RedeemDeviceCode:output_type -> slipway.identity.v1.RedeemDeviceCodeResponse
-	28, // 46: slipway.identity.v1.OAuthService.ListGrants:output_type -> slipway.identity.v1.ListGrantsResponse
-	30, // 47: slipway.identity.v1.OAuthService.RevokeGrant:output_type -> slipway.identity.v1.RevokeGrantResponse
-	34, // [34:48] is the sub-list for method output_type
-	20, // [20:34] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	38, // 6: slipway.identity.v1.ListAppsRequest.principal:type_name -> slipway.identity.v1.Principal
+	0,  // 7: slipway.identity.v1.ListAppsResponse.apps:type_name -> slipway.identity.v1.OAuthApp
+	38, // 8: slipway.identity.v1.RotateAppSecretRequest.principal:type_name -> slipway.identity.v1.Principal
+	0,  // 9: slipway.identity.v1.RotateAppSecretResponse.app:type_name -> slipway.identity.v1.OAuthApp
+	38, // 10: slipway.identity.v1.DeleteAppRequest.principal:type_name -> slipway.identity.v1.Principal
+	0,  // 11: slipway.identity.v1.VerifyClientResponse.app:type_name -> slipway.identity.v1.OAuthApp
+	38, // 12: slipway.identity.v1.ApproveRequest.principal:type_name -> slipway.identity.v1.Principal
+	1,  // 13: slipway.identity.v1.RedeemCodeResponse.tokens:type_name -> slipway.identity.v1.Tokens
+	1,  // 14: slipway.identity.v1.RefreshResponse.tokens:type_name -> slipway.identity.v1.Tokens
+	37, // 15: slipway.identity.v1.IntrospectResponse.expires_at:type_name -> google.protobuf.Timestamp
+	37, // 16: slipway.identity.v1.IntrospectResponse.issued_at:type_name -> google.protobuf.Timestamp
+	38, // 17: slipway.identity.v1.DecideDeviceRequest.principal:type_name -> slipway.identity.v1.Principal
+	1,  // 18: slipway.identity.v1.RedeemDeviceCodeResponse.tokens:type_name -> slipway.identity.v1.Tokens
+	37, // 19: slipway.identity.v1.Grant.created_at:type_name -> google.protobuf.Timestamp
+	37, // 20: slipway.identity.v1.Grant.last_used_at:type_name -> google.protobuf.Timestamp
+	37, // 21: slipway.identity.v1.Grant.expires_at:type_name -> google.protobuf.Timestamp
+	38, // 22: slipway.identity.v1.ListGrantsRequest.principal:type_name -> slipway.identity.v1.Principal
+	32, // 23: slipway.identity.v1.ListGrantsResponse.grants:type_name -> slipway.identity.v1.Grant
+	38, // 24: slipway.identity.v1.RevokeGrantRequest.principal:type_name -> slipway.identity.v1.Principal
+	2,  // 25: slipway.identity.v1.OAuthService.RegisterApp:input_type -> slipway.identity.v1.RegisterAppRequest
+	4,  // 26: slipway.identity.v1.OAuthService.GetApp:input_type -> slipway.identity.v1.GetAppRequest
+	6,  // 27: slipway.identity.v1.OAuthService.ListApps:input_type -> slipway.identity.v1.ListAppsRequest
+	8,  // 28: slipway.identity.v1.OAuthService.RotateAppSecret:input_type -> slipway.identity.v1.RotateAppSecretRequest
+	10, // 29: slipway.identity.v1.OAuthService.DeleteApp:input_type -> slipway.identity.v1.DeleteAppRequest
+	12, // 30: slipway.identity.v1.OAuthService.VerifyClient:input_type -> slipway.identity.v1.VerifyClientRequest
+	14, // 31: slipway.identity.v1.OAuthService.Approve:input_type -> slipway.identity.v1.ApproveRequest
+	16, // 32: slipway.identity.v1.OAuthService.RedeemCode:input_type -> slipway.identity.v1.RedeemCodeRequest
+	18, // 33: slipway.identity.v1.OAuthService.Refresh:input_type -> slipway.identity.v1.RefreshRequest
+	20, // 34: slipway.identity.v1.OAuthService.Revoke:input_type -> slipway.identity.v1.RevokeRequest
+	22, // 35: slipway.identity.v1.OAuthService.Introspect:input_type -> slipway.identity.v1.IntrospectRequest
+	24, // 36: slipway.identity.v1.OAuthService.StartDevice:input_type -> slipway.identity.v1.StartDeviceRequest
+	26, // 37: slipway.identity.v1.OAuthService.GetDevice:input_type -> slipway.identity.v1.GetDeviceRequest
+	28, // 38: slipway.identity.v1.OAuthService.DecideDevice:input_type -> slipway.identity.v1.DecideDeviceRequest
+	30, // 39: slipway.identity.v1.OAuthService.RedeemDeviceCode:input_type -> slipway.identity.v1.RedeemDeviceCodeRequest
+	33, // 40: slipway.identity.v1.OAuthService.ListGrants:input_type -> slipway.identity.v1.ListGrantsRequest
+	35, // 41: slipway.identity.v1.OAuthService.RevokeGrant:input_type -> slipway.identity.v1.RevokeGrantRequest
+	3,  // 42: slipway.identity.v1.OAuthService.RegisterApp:output_type -> slipway.identity.v1.RegisterAppResponse
+	5,  // 43: slipway.identity.v1.OAuthService.GetApp:output_type -> slipway.identity.v1.GetAppResponse
+	7,  // 44: slipway.identity.v1.OAuthService.ListApps:output_type -> slipway.identity.v1.ListAppsResponse
+	9,  // 45: slipway.identity.v1.OAuthService.RotateAppSecret:output_type -> slipway.identity.v1.RotateAppSecretResponse
+	11, // 46: slipway.identity.v1.OAuthService.DeleteApp:output_type -> slipway.identity.v1.DeleteAppResponse
+	13, // 47: slipway.identity.v1.OAuthService.VerifyClient:output_type -> slipway.identity.v1.VerifyClientResponse
+	15, // 48: slipway.identity.v1.OAuthService.Approve:output_type -> slipway.identity.v1.ApproveResponse
+	17, // 49: slipway.identity.v1.OAuthService.RedeemCode:output_type -> slipway.identity.v1.RedeemCodeResponse
+	19, // 50: slipway.identity.v1.OAuthService.Refresh:output_type -> slipway.identity.v1.RefreshResponse
+	21, // 51: slipway.identity.v1.OAuthService.Revoke:output_type -> slipway.identity.v1.RevokeResponse
+	23, // 52: slipway.identity.v1.OAuthService.Introspect:output_type -> slipway.identity.v1.IntrospectResponse
+	25, // 53: slipway.identity.v1.OAuthService.StartDevice:output_type -> slipway.identity.v1.StartDeviceResponse
+	27, // 54: slipway.identity.v1.OAuthService.GetDevice:output_type -> slipway.identity.v1.GetDeviceResponse
+	29, // 55: slipway.identity.v1.OAuthService.DecideDevice:output_type -> slipway.identity.v1.DecideDeviceResponse
+	31, // 56: slipway.identity.v1.OAuthService.RedeemDeviceCode:output_type -> slipway.identity.v1.RedeemDeviceCodeResponse
+	34, // 57: slipway.identity.v1.OAuthService.ListGrants:output_type -> slipway.identity.v1.ListGrantsResponse
+	36, // 58: slipway.identity.v1.OAuthService.RevokeGrant:output_type -> slipway.identity.v1.RevokeGrantResponse
+	42, // [42:59] is the sub-list for method output_type
+	25, // [25:42] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_slipway_identity_v1_oauth_proto_init() }
@@ -2066,7 +2379,7 @@ func file_slipway_identity_v1_oauth_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_slipway_identity_v1_oauth_proto_rawDesc), len(file_slipway_identity_v1_oauth_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   31,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

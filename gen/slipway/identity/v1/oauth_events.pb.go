@@ -121,6 +121,88 @@ func (x *OAuthAppRegistered) GetScopes() []string {
 	return nil
 }
 
+// OAuthAppSecretRotated gives a confidential client another secret; the old one ends.
+type OAuthAppSecretRotated struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	SecretSha256  []byte                 `protobuf:"bytes,1,opt,name=secret_sha256,json=secretSha256,proto3" json:"secret_sha256,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OAuthAppSecretRotated) Reset() {
+	*x = OAuthAppSecretRotated{}
+	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OAuthAppSecretRotated) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OAuthAppSecretRotated) ProtoMessage() {}
+
+func (x *OAuthAppSecretRotated) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OAuthAppSecretRotated.ProtoReflect.Descriptor instead.
+func (*OAuthAppSecretRotated) Descriptor() ([]byte, []int) {
+	return file_slipway_identity_v1_oauth_events_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *OAuthAppSecretRotated) GetSecretSha256() []byte {
+	if x != nil {
+		return x.SecretSha256
+	}
+	return nil
+}
+
+// OAuthAppDeleted ends the client and all that anybody allowed it.
+type OAuthAppDeleted struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OAuthAppDeleted) Reset() {
+	*x = OAuthAppDeleted{}
+	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OAuthAppDeleted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OAuthAppDeleted) ProtoMessage() {}
+
+func (x *OAuthAppDeleted) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OAuthAppDeleted.ProtoReflect.Descriptor instead.
+func (*OAuthAppDeleted) Descriptor() ([]byte, []int) {
+	return file_slipway_identity_v1_oauth_events_proto_rawDescGZIP(), []int{2}
+}
+
 // GrantOpened is one person's consent, which waits for its code to be redeemed:
 // evt.<org>.grant.<grant_id>.
 type GrantOpened struct {
@@ -144,7 +226,7 @@ type GrantOpened struct {
 
 func (x *GrantOpened) Reset() {
 	*x = GrantOpened{}
-	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[1]
+	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -156,7 +238,7 @@ func (x *GrantOpened) String() string {
 func (*GrantOpened) ProtoMessage() {}
 
 func (x *GrantOpened) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[1]
+	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -169,7 +251,7 @@ func (x *GrantOpened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrantOpened.ProtoReflect.Descriptor instead.
 func (*GrantOpened) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_oauth_events_proto_rawDescGZIP(), []int{1}
+	return file_slipway_identity_v1_oauth_events_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *GrantOpened) GetGrantId() string {
@@ -264,7 +346,7 @@ type IssuedTokens struct {
 
 func (x *IssuedTokens) Reset() {
 	*x = IssuedTokens{}
-	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[2]
+	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -276,7 +358,7 @@ func (x *IssuedTokens) String() string {
 func (*IssuedTokens) ProtoMessage() {}
 
 func (x *IssuedTokens) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[2]
+	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -289,7 +371,7 @@ func (x *IssuedTokens) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssuedTokens.ProtoReflect.Descriptor instead.
 func (*IssuedTokens) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_oauth_events_proto_rawDescGZIP(), []int{2}
+	return file_slipway_identity_v1_oauth_events_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *IssuedTokens) GetAccessSha256() []byte {
@@ -337,7 +419,7 @@ type CodeRedeemed struct {
 
 func (x *CodeRedeemed) Reset() {
 	*x = CodeRedeemed{}
-	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[3]
+	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -349,7 +431,7 @@ func (x *CodeRedeemed) String() string {
 func (*CodeRedeemed) ProtoMessage() {}
 
 func (x *CodeRedeemed) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[3]
+	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -362,7 +444,7 @@ func (x *CodeRedeemed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CodeRedeemed.ProtoReflect.Descriptor instead.
 func (*CodeRedeemed) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_oauth_events_proto_rawDescGZIP(), []int{3}
+	return file_slipway_identity_v1_oauth_events_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *CodeRedeemed) GetTokens() *IssuedTokens {
@@ -390,7 +472,7 @@ type DeviceCodeRedeemed struct {
 
 func (x *DeviceCodeRedeemed) Reset() {
 	*x = DeviceCodeRedeemed{}
-	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[4]
+	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -402,7 +484,7 @@ func (x *DeviceCodeRedeemed) String() string {
 func (*DeviceCodeRedeemed) ProtoMessage() {}
 
 func (x *DeviceCodeRedeemed) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[4]
+	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -415,7 +497,7 @@ func (x *DeviceCodeRedeemed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceCodeRedeemed.ProtoReflect.Descriptor instead.
 func (*DeviceCodeRedeemed) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_oauth_events_proto_rawDescGZIP(), []int{4}
+	return file_slipway_identity_v1_oauth_events_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *DeviceCodeRedeemed) GetGrantId() string {
@@ -491,7 +573,7 @@ type TokensRefreshed struct {
 
 func (x *TokensRefreshed) Reset() {
 	*x = TokensRefreshed{}
-	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[5]
+	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -503,7 +585,7 @@ func (x *TokensRefreshed) String() string {
 func (*TokensRefreshed) ProtoMessage() {}
 
 func (x *TokensRefreshed) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[5]
+	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -516,7 +598,7 @@ func (x *TokensRefreshed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokensRefreshed.ProtoReflect.Descriptor instead.
 func (*TokensRefreshed) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_oauth_events_proto_rawDescGZIP(), []int{5}
+	return file_slipway_identity_v1_oauth_events_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *TokensRefreshed) GetTokens() *IssuedTokens {
@@ -536,7 +618,7 @@ type AccessTokenRevoked struct {
 
 func (x *AccessTokenRevoked) Reset() {
 	*x = AccessTokenRevoked{}
-	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[6]
+	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -548,7 +630,7 @@ func (x *AccessTokenRevoked) String() string {
 func (*AccessTokenRevoked) ProtoMessage() {}
 
 func (x *AccessTokenRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[6]
+	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -561,7 +643,7 @@ func (x *AccessTokenRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AccessTokenRevoked.ProtoReflect.Descriptor instead.
 func (*AccessTokenRevoked) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_oauth_events_proto_rawDescGZIP(), []int{6}
+	return file_slipway_identity_v1_oauth_events_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *AccessTokenRevoked) GetAccessSha256() []byte {
@@ -582,7 +664,7 @@ type GrantRevoked struct {
 
 func (x *GrantRevoked) Reset() {
 	*x = GrantRevoked{}
-	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[7]
+	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -594,7 +676,7 @@ func (x *GrantRevoked) String() string {
 func (*GrantRevoked) ProtoMessage() {}
 
 func (x *GrantRevoked) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[7]
+	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -607,7 +689,7 @@ func (x *GrantRevoked) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrantRevoked.ProtoReflect.Descriptor instead.
 func (*GrantRevoked) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_oauth_events_proto_rawDescGZIP(), []int{7}
+	return file_slipway_identity_v1_oauth_events_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GrantRevoked) GetReason() string {
@@ -633,7 +715,7 @@ type DeviceCodeIssued struct {
 
 func (x *DeviceCodeIssued) Reset() {
 	*x = DeviceCodeIssued{}
-	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[8]
+	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -645,7 +727,7 @@ func (x *DeviceCodeIssued) String() string {
 func (*DeviceCodeIssued) ProtoMessage() {}
 
 func (x *DeviceCodeIssued) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[8]
+	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -658,7 +740,7 @@ func (x *DeviceCodeIssued) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceCodeIssued.ProtoReflect.Descriptor instead.
 func (*DeviceCodeIssued) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_oauth_events_proto_rawDescGZIP(), []int{8}
+	return file_slipway_identity_v1_oauth_events_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DeviceCodeIssued) GetDeviceId() string {
@@ -723,7 +805,7 @@ type DeviceApproved struct {
 
 func (x *DeviceApproved) Reset() {
 	*x = DeviceApproved{}
-	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[9]
+	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -735,7 +817,7 @@ func (x *DeviceApproved) String() string {
 func (*DeviceApproved) ProtoMessage() {}
 
 func (x *DeviceApproved) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[9]
+	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -748,7 +830,7 @@ func (x *DeviceApproved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceApproved.ProtoReflect.Descriptor instead.
 func (*DeviceApproved) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_oauth_events_proto_rawDescGZIP(), []int{9}
+	return file_slipway_identity_v1_oauth_events_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DeviceApproved) GetOperatorId() string {
@@ -789,7 +871,7 @@ type DeviceDenied struct {
 
 func (x *DeviceDenied) Reset() {
 	*x = DeviceDenied{}
-	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[10]
+	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -801,7 +883,7 @@ func (x *DeviceDenied) String() string {
 func (*DeviceDenied) ProtoMessage() {}
 
 func (x *DeviceDenied) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[10]
+	mi := &file_slipway_identity_v1_oauth_events_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -814,7 +896,7 @@ func (x *DeviceDenied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeviceDenied.ProtoReflect.Descriptor instead.
 func (*DeviceDenied) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_oauth_events_proto_rawDescGZIP(), []int{10}
+	return file_slipway_identity_v1_oauth_events_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DeviceDenied) GetOperatorId() string {
@@ -837,7 +919,10 @@ const file_slipway_identity_v1_oauth_events_proto_rawDesc = "" +
 	"\x04name\x18\x04 \x01(\tR\x04name\x12#\n" +
 	"\rredirect_uris\x18\x05 \x03(\tR\fredirectUris\x12#\n" +
 	"\rsecret_sha256\x18\x06 \x01(\fR\fsecretSha256\x12\x16\n" +
-	"\x06scopes\x18\a \x03(\tR\x06scopes\"\x8c\x03\n" +
+	"\x06scopes\x18\a \x03(\tR\x06scopes\"<\n" +
+	"\x15OAuthAppSecretRotated\x12#\n" +
+	"\rsecret_sha256\x18\x01 \x01(\fR\fsecretSha256\"\x11\n" +
+	"\x0fOAuthAppDeleted\"\x8c\x03\n" +
 	"\vGrantOpened\x12\x19\n" +
 	"\bgrant_id\x18\x01 \x01(\tR\agrantId\x12\x15\n" +
 	"\x06org_id\x18\x02 \x01(\tR\x05orgId\x12\x1f\n" +
@@ -912,29 +997,31 @@ func file_slipway_identity_v1_oauth_events_proto_rawDescGZIP() []byte {
 	return file_slipway_identity_v1_oauth_events_proto_rawDescData
 }
 
-var file_slipway_identity_v1_oauth_events_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_slipway_identity_v1_oauth_events_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_slipway_identity_v1_oauth_events_proto_goTypes = []any{
 	(*OAuthAppRegistered)(nil),    // 0: slipway.identity.v1.OAuthAppRegistered
-	(*GrantOpened)(nil),           // 1: slipway.identity.v1.GrantOpened
-	(*IssuedTokens)(nil),          // 2: slipway.identity.v1.IssuedTokens
-	(*CodeRedeemed)(nil),          // 3: slipway.identity.v1.CodeRedeemed
-	(*DeviceCodeRedeemed)(nil),    // 4: slipway.identity.v1.DeviceCodeRedeemed
-	(*TokensRefreshed)(nil),       // 5: slipway.identity.v1.TokensRefreshed
-	(*AccessTokenRevoked)(nil),    // 6: slipway.identity.v1.AccessTokenRevoked
-	(*GrantRevoked)(nil),          // 7: slipway.identity.v1.GrantRevoked
-	(*DeviceCodeIssued)(nil),      // 8: slipway.identity.v1.DeviceCodeIssued
-	(*DeviceApproved)(nil),        // 9: slipway.identity.v1.DeviceApproved
-	(*DeviceDenied)(nil),          // 10: slipway.identity.v1.DeviceDenied
-	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
+	(*OAuthAppSecretRotated)(nil), // 1: slipway.identity.v1.OAuthAppSecretRotated
+	(*OAuthAppDeleted)(nil),       // 2: slipway.identity.v1.OAuthAppDeleted
+	(*GrantOpened)(nil),           // 3: slipway.identity.v1.GrantOpened
+	(*IssuedTokens)(nil),          // 4: slipway.identity.v1.IssuedTokens
+	(*CodeRedeemed)(nil),          // 5: slipway.identity.v1.CodeRedeemed
+	(*DeviceCodeRedeemed)(nil),    // 6: slipway.identity.v1.DeviceCodeRedeemed
+	(*TokensRefreshed)(nil),       // 7: slipway.identity.v1.TokensRefreshed
+	(*AccessTokenRevoked)(nil),    // 8: slipway.identity.v1.AccessTokenRevoked
+	(*GrantRevoked)(nil),          // 9: slipway.identity.v1.GrantRevoked
+	(*DeviceCodeIssued)(nil),      // 10: slipway.identity.v1.DeviceCodeIssued
+	(*DeviceApproved)(nil),        // 11: slipway.identity.v1.DeviceApproved
+	(*DeviceDenied)(nil),          // 12: slipway.identity.v1.DeviceDenied
+	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
 }
 var file_slipway_identity_v1_oauth_events_proto_depIdxs = []int32{
-	11, // 0: slipway.identity.v1.GrantOpened.code_expires_at:type_name -> google.protobuf.Timestamp
-	11, // 1: slipway.identity.v1.IssuedTokens.access_expires_at:type_name -> google.protobuf.Timestamp
-	11, // 2: slipway.identity.v1.IssuedTokens.refresh_expires_at:type_name -> google.protobuf.Timestamp
-	2,  // 3: slipway.identity.v1.CodeRedeemed.tokens:type_name -> slipway.identity.v1.IssuedTokens
-	2,  // 4: slipway.identity.v1.DeviceCodeRedeemed.tokens:type_name -> slipway.identity.v1.IssuedTokens
-	2,  // 5: slipway.identity.v1.TokensRefreshed.tokens:type_name -> slipway.identity.v1.IssuedTokens
-	11, // 6: slipway.identity.v1.DeviceCodeIssued.expires_at:type_name -> google.protobuf.Timestamp
+	13, // 0: slipway.identity.v1.GrantOpened.code_expires_at:type_name -> google.protobuf.Timestamp
+	13, // 1: slipway.identity.v1.IssuedTokens.access_expires_at:type_name -> google.protobuf.Timestamp
+	13, // 2: slipway.identity.v1.IssuedTokens.refresh_expires_at:type_name -> google.protobuf.Timestamp
+	4,  // 3: slipway.identity.v1.CodeRedeemed.tokens:type_name -> slipway.identity.v1.IssuedTokens
+	4,  // 4: slipway.identity.v1.DeviceCodeRedeemed.tokens:type_name -> slipway.identity.v1.IssuedTokens
+	4,  // 5: slipway.identity.v1.TokensRefreshed.tokens:type_name -> slipway.identity.v1.IssuedTokens
+	13, // 6: slipway.identity.v1.DeviceCodeIssued.expires_at:type_name -> google.protobuf.Timestamp
 	7,  // [7:7] is the sub-list for method output_type
 	7,  // [7:7] is the sub-list for method input_type
 	7,  // [7:7] is the sub-list for extension type_name
@@ -953,7 +1040,7 @@ func file_slipway_identity_v1_oauth_events_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_slipway_identity_v1_oauth_events_proto_rawDesc), len(file_slipway_identity_v1_oauth_events_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

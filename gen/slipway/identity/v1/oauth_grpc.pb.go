@@ -24,6 +24,9 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	OAuthService_RegisterApp_FullMethodName      = "/slipway.identity.v1.OAuthService/RegisterApp"
 	OAuthService_GetApp_FullMethodName           = "/slipway.identity.v1.OAuthService/GetApp"
+	OAuthService_ListApps_FullMethodName         = "/slipway.identity.v1.OAuthService/ListApps"
+	OAuthService_RotateAppSecret_FullMethodName  = "/slipway.identity.v1.OAuthService/RotateAppSecret"
+	OAuthService_DeleteApp_FullMethodName        = "/slipway.identity.v1.OAuthService/DeleteApp"
 	OAuthService_VerifyClient_FullMethodName     = "/slipway.identity.v1.OAuthService/VerifyClient"
 	OAuthService_Approve_FullMethodName          = "/slipway.identity.v1.OAuthService/Approve"
 	OAuthService_RedeemCode_FullMethodName       = "/slipway.identity.v1.OAuthService/RedeemCode"
@@ -51,6 +54,13 @@ type OAuthServiceClient interface {
 	// GetApp answers NOT_FOUND for an app of another org when a principal is given; without
 	// one it answers for any app, as the consent page needs.
 	GetApp(ctx context.Context, in *GetAppRequest, opts ...grpc.CallOption) (*GetAppResponse, error)
+	// ListApps answers the apps of the principal's org, the oldest first.
+	ListApps(ctx context.Context, in *ListAppsRequest, opts ...grpc.CallOption) (*ListAppsResponse, error)
+	// RotateAppSecret answers the client's new secret, this once; the old one ends. A public
+	// client has none: FAILED_PRECONDITION.
+	RotateAppSecret(ctx context.Context, in *RotateAppSecretRequest, opts ...grpc.CallOption) (*RotateAppSecretResponse, error)
+	// DeleteApp ends the client, and every token that anybody gave it.
+	DeleteApp(ctx context.Context, in *DeleteAppRequest, opts ...grpc.CallOption) (*DeleteAppResponse, error)
 	// VerifyClient answers invalid_client when the secret is not the app's; a public app has
 	// none and must not send one.
 	VerifyClient(ctx context.Context, in *VerifyClientRequest, opts ...grpc.CallOption) (*VerifyClientResponse, error)
@@ -99,6 +109,36 @@ func (c *oAuthServiceClient) GetApp(ctx context.Context, in *GetAppRequest, opts
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetAppResponse)
 	err := c.cc.Invoke(ctx, OAuthService_GetApp_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *oAuthServiceClient) ListApps(ctx context.Context, in *ListAppsRequest, opts ...grpc.CallOption) (*ListAppsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListAppsResponse)
+	err := c.cc.Invoke(ctx, OAuthService_ListApps_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *oAuthServiceClient) RotateAppSecret(ctx context.Context, in *RotateAppSecretRequest, opts ...grpc.CallOption) (*RotateAppSecretResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RotateAppSecretResponse)
+	err := c.cc.Invoke(ctx, OAuthService_RotateAppSecret_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *oAuthServiceClient) DeleteApp(ctx context.Context, in *DeleteAppRequest, opts ...grpc.CallOption) (*DeleteAppResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteAppResponse)
+	err := c.cc.Invoke(ctx, OAuthService_DeleteApp_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -238,6 +278,13 @@ type OAuthServiceServer interface {
 	// GetApp answers NOT_FOUND for an app of another org when a principal is given; without
 	// one it answers for any app, as the consent page needs.
 	GetApp(context.Context, *GetAppRequest) (*GetAppResponse, error)
+	// ListApps answers the apps of the principal's org, the oldest first.
+	ListApps(context.Context, *ListAppsRequest) (*ListAppsResponse, error)
+	// RotateAppSecret answers the client's new secret, this once; the old one ends. A public
+	// client has none: FAILED_PRECONDITION.
+	RotateAppSecret(context.Context, *RotateAppSecretRequest) (*RotateAppSecretResponse, error)
+	// DeleteApp ends the client, and every token that anybody gave it.
+	DeleteApp(context.Context, *DeleteAppRequest) (*DeleteAppResponse, error)
 	// VerifyClient answers invalid_client when the secret is not the app's; a public app has
 	// none and must not send one.
 	VerifyClient(context.Context, *VerifyClientRequest) (*VerifyClientResponse, error)
@@ -277,6 +324,15 @@ func (UnimplementedOAuthServiceServer) RegisterApp(context.Context, *RegisterApp
 }
 func (UnimplementedOAuthServiceServer) GetApp(context.Context, *GetAppRequest) (*GetAppResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetApp not implemented")
+}
+func (UnimplementedOAuthServiceServer) ListApps(context.Context, *ListAppsRequest) (*ListAppsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListApps not implemented")
+}
+func (UnimplementedOAuthServiceServer) RotateAppSecret(context.Context, *RotateAppSecretRequest) (*RotateAppSecretResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RotateAppSecret not implemented")
+}
+func (UnimplementedOAuthServiceServer) DeleteApp(context.Context, *DeleteAppRequest) (*DeleteAppResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteApp not implemented")
 }
 func (UnimplementedOAuthServiceServer) VerifyClient(context.Context, *VerifyClientRequest) (*VerifyClientResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method VerifyClient not implemented")
@@ -367,6 +423,60 @@ func _OAuthService_GetApp_Handler(srv interface{}, ctx context.Context, dec func
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(OAuthServiceServer).GetApp(ctx, req.(*GetAppRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OAuthService_ListApps_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListAppsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OAuthServiceServer).ListApps(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OAuthService_ListApps_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OAuthServiceServer).ListApps(ctx, req.(*ListAppsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OAuthService_RotateAppSecret_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RotateAppSecretRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OAuthServiceServer).RotateAppSecret(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OAuthService_RotateAppSecret_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OAuthServiceServer).RotateAppSecret(ctx, req.(*RotateAppSecretRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OAuthService_DeleteApp_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteAppRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OAuthServiceServer).DeleteApp(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OAuthService_DeleteApp_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OAuthServiceServer).DeleteApp(ctx, req.(*DeleteAppRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -601,6 +711,18 @@ var OAuthService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetApp",
 			Handler:    _OAuthService_GetApp_Handler,
+		},
+		{
+			MethodName: "ListApps",
+			Handler:    _OAuthService_ListApps_Handler,
+		},
+		{
+			MethodName: "RotateAppSecret",
+			Handler:    _OAuthService_RotateAppSecret_Handler,
+		},
+		{
+			MethodName: "DeleteApp",
+			Handler:    _OAuthService_DeleteApp_Handler,
 		},
 		{
 			MethodName: "VerifyClient",

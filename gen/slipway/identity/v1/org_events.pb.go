@@ -94,6 +94,97 @@ func (x *OrgCreated) GetPersonal() bool {
 	return false
 }
 
+// OrgRenamed gives the organization another name; its id stays.
+type OrgRenamed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OrgRenamed) Reset() {
+	*x = OrgRenamed{}
+	mi := &file_slipway_identity_v1_org_events_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OrgRenamed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OrgRenamed) ProtoMessage() {}
+
+func (x *OrgRenamed) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_identity_v1_org_events_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OrgRenamed.ProtoReflect.Descriptor instead.
+func (*OrgRenamed) Descriptor() ([]byte, []int) {
+	return file_slipway_identity_v1_org_events_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *OrgRenamed) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// OrgDeleted ends the organization for good: nobody is a member any more, and its
+// deployments are destroyed.
+type OrgDeleted struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DeletedBy     string                 `protobuf:"bytes,1,opt,name=deleted_by,json=deletedBy,proto3" json:"deleted_by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OrgDeleted) Reset() {
+	*x = OrgDeleted{}
+	mi := &file_slipway_identity_v1_org_events_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OrgDeleted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OrgDeleted) ProtoMessage() {}
+
+func (x *OrgDeleted) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_identity_v1_org_events_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OrgDeleted.ProtoReflect.Descriptor instead.
+func (*OrgDeleted) Descriptor() ([]byte, []int) {
+	return file_slipway_identity_v1_org_events_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *OrgDeleted) GetDeletedBy() string {
+	if x != nil {
+		return x.DeletedBy
+	}
+	return ""
+}
+
 // MemberInvited lets whoever has that address join.
 type MemberInvited struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -111,7 +202,7 @@ type MemberInvited struct {
 
 func (x *MemberInvited) Reset() {
 	*x = MemberInvited{}
-	mi := &file_slipway_identity_v1_org_events_proto_msgTypes[1]
+	mi := &file_slipway_identity_v1_org_events_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -123,7 +214,7 @@ func (x *MemberInvited) String() string {
 func (*MemberInvited) ProtoMessage() {}
 
 func (x *MemberInvited) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_org_events_proto_msgTypes[1]
+	mi := &file_slipway_identity_v1_org_events_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -136,7 +227,7 @@ func (x *MemberInvited) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemberInvited.ProtoReflect.Descriptor instead.
 func (*MemberInvited) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_org_events_proto_rawDescGZIP(), []int{1}
+	return file_slipway_identity_v1_org_events_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *MemberInvited) GetInvitationId() string {
@@ -184,7 +275,7 @@ type InvitationWithdrawn struct {
 
 func (x *InvitationWithdrawn) Reset() {
 	*x = InvitationWithdrawn{}
-	mi := &file_slipway_identity_v1_org_events_proto_msgTypes[2]
+	mi := &file_slipway_identity_v1_org_events_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -196,7 +287,7 @@ func (x *InvitationWithdrawn) String() string {
 func (*InvitationWithdrawn) ProtoMessage() {}
 
 func (x *InvitationWithdrawn) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_org_events_proto_msgTypes[2]
+	mi := &file_slipway_identity_v1_org_events_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -209,7 +300,7 @@ func (x *InvitationWithdrawn) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InvitationWithdrawn.ProtoReflect.Descriptor instead.
 func (*InvitationWithdrawn) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_org_events_proto_rawDescGZIP(), []int{2}
+	return file_slipway_identity_v1_org_events_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *InvitationWithdrawn) GetInvitationId() string {
@@ -231,7 +322,7 @@ type MemberJoined struct {
 
 func (x *MemberJoined) Reset() {
 	*x = MemberJoined{}
-	mi := &file_slipway_identity_v1_org_events_proto_msgTypes[3]
+	mi := &file_slipway_identity_v1_org_events_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -243,7 +334,7 @@ func (x *MemberJoined) String() string {
 func (*MemberJoined) ProtoMessage() {}
 
 func (x *MemberJoined) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_org_events_proto_msgTypes[3]
+	mi := &file_slipway_identity_v1_org_events_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -256,7 +347,7 @@ func (x *MemberJoined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemberJoined.ProtoReflect.Descriptor instead.
 func (*MemberJoined) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_org_events_proto_rawDescGZIP(), []int{3}
+	return file_slipway_identity_v1_org_events_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *MemberJoined) GetOperatorId() string {
@@ -291,7 +382,7 @@ type MemberRoleChanged struct {
 
 func (x *MemberRoleChanged) Reset() {
 	*x = MemberRoleChanged{}
-	mi := &file_slipway_identity_v1_org_events_proto_msgTypes[4]
+	mi := &file_slipway_identity_v1_org_events_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -303,7 +394,7 @@ func (x *MemberRoleChanged) String() string {
 func (*MemberRoleChanged) ProtoMessage() {}
 
 func (x *MemberRoleChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_org_events_proto_msgTypes[4]
+	mi := &file_slipway_identity_v1_org_events_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -316,7 +407,7 @@ func (x *MemberRoleChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemberRoleChanged.ProtoReflect.Descriptor instead.
 func (*MemberRoleChanged) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_org_events_proto_rawDescGZIP(), []int{4}
+	return file_slipway_identity_v1_org_events_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *MemberRoleChanged) GetOperatorId() string {
@@ -343,7 +434,7 @@ type MemberRemoved struct {
 
 func (x *MemberRemoved) Reset() {
 	*x = MemberRemoved{}
-	mi := &file_slipway_identity_v1_org_events_proto_msgTypes[5]
+	mi := &file_slipway_identity_v1_org_events_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -355,7 +446,7 @@ func (x *MemberRemoved) String() string {
 func (*MemberRemoved) ProtoMessage() {}
 
 func (x *MemberRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_org_events_proto_msgTypes[5]
+	mi := &file_slipway_identity_v1_org_events_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -368,7 +459,7 @@ func (x *MemberRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemberRemoved.ProtoReflect.Descriptor instead.
 func (*MemberRemoved) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_org_events_proto_rawDescGZIP(), []int{5}
+	return file_slipway_identity_v1_org_events_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *MemberRemoved) GetOperatorId() string {
@@ -388,7 +479,14 @@ const file_slipway_identity_v1_org_events_proto_rawDesc = "" +
 	"\x06org_id\x18\x01 \x01(\tR\x05orgId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x19\n" +
 	"\bowner_id\x18\x03 \x01(\tR\aownerId\x12\x1a\n" +
-	"\bpersonal\x18\x04 \x01(\bR\bpersonal\"\x9c\x01\n" +
+	"\bpersonal\x18\x04 \x01(\bR\bpersonal\" \n" +
+	"\n" +
+	"OrgRenamed\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"+\n" +
+	"\n" +
+	"OrgDeleted\x12\x1d\n" +
+	"\n" +
+	"deleted_by\x18\x01 \x01(\tR\tdeletedBy\"\x9c\x01\n" +
 	"\rMemberInvited\x12#\n" +
 	"\rinvitation_id\x18\x01 \x01(\tR\finvitationId\x12\x1d\n" +
 	"\n" +
@@ -424,14 +522,16 @@ func file_slipway_identity_v1_org_events_proto_rawDescGZIP() []byte {
 	return file_slipway_identity_v1_org_events_proto_rawDescData
 }
 
-var file_slipway_identity_v1_org_events_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_slipway_identity_v1_org_events_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_slipway_identity_v1_org_events_proto_goTypes = []any{
 	(*OrgCreated)(nil),          // 0: slipway.identity.v1.OrgCreated
-	(*MemberInvited)(nil),       // 1: slipway.identity.v1.MemberInvited
-	(*InvitationWithdrawn)(nil), // 2: slipway.identity.v1.InvitationWithdrawn
-	(*MemberJoined)(nil),        // 3: slipway.identity.v1.MemberJoined
-	(*MemberRoleChanged)(nil),   // 4: slipway.identity.v1.MemberRoleChanged
-	(*MemberRemoved)(nil),       // 5: slipway.identity.v1.MemberRemoved
+	(*OrgRenamed)(nil),          // 1: slipway.identity.v1.OrgRenamed
+	(*OrgDeleted)(nil),          // 2: slipway.identity.v1.OrgDeleted
+	(*MemberInvited)(nil),       // 3: slipway.identity.v1.MemberInvited
+	(*InvitationWithdrawn)(nil), // 4: slipway.identity.v1.InvitationWithdrawn
+	(*MemberJoined)(nil),        // 5: slipway.identity.v1.MemberJoined
+	(*MemberRoleChanged)(nil),   // 6: slipway.identity.v1.MemberRoleChanged
+	(*MemberRemoved)(nil),       // 7: slipway.identity.v1.MemberRemoved
 }
 var file_slipway_identity_v1_org_events_proto_depIdxs = []int32{
 	0, // [0:0] is the sub-list for method output_type
@@ -452,7 +552,7 @@ func file_slipway_identity_v1_org_events_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_slipway_identity_v1_org_events_proto_rawDesc), len(file_slipway_identity_v1_org_events_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

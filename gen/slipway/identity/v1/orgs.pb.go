@@ -451,6 +451,207 @@ func (x *GetOrgResponse) GetOrg() *Org {
 	return nil
 }
 
+type RenameOrgRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	OrgId         string                 `protobuf:"bytes,1,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenameOrgRequest) Reset() {
+	*x = RenameOrgRequest{}
+	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenameOrgRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenameOrgRequest) ProtoMessage() {}
+
+func (x *RenameOrgRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenameOrgRequest.ProtoReflect.Descriptor instead.
+func (*RenameOrgRequest) Descriptor() ([]byte, []int) {
+	return file_slipway_identity_v1_orgs_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *RenameOrgRequest) GetOrgId() string {
+	if x != nil {
+		return x.OrgId
+	}
+	return ""
+}
+
+func (x *RenameOrgRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type RenameOrgResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Org           *Org                   `protobuf:"bytes,1,opt,name=org,proto3" json:"org,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenameOrgResponse) Reset() {
+	*x = RenameOrgResponse{}
+	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenameOrgResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenameOrgResponse) ProtoMessage() {}
+
+func (x *RenameOrgResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenameOrgResponse.ProtoReflect.Descriptor instead.
+func (*RenameOrgResponse) Descriptor() ([]byte, []int) {
+	return file_slipway_identity_v1_orgs_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *RenameOrgResponse) GetOrg() *Org {
+	if x != nil {
+		return x.Org
+	}
+	return nil
+}
+
+type DeleteOrgRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	OrgId string                 `protobuf:"bytes,1,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
+	// confirm is the organization's name: nobody deletes one by a slip.
+	Confirm       string `protobuf:"bytes,2,opt,name=confirm,proto3" json:"confirm,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteOrgRequest) Reset() {
+	*x = DeleteOrgRequest{}
+	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteOrgRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteOrgRequest) ProtoMessage() {}
+
+func (x *DeleteOrgRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteOrgRequest.ProtoReflect.Descriptor instead.
+func (*DeleteOrgRequest) Descriptor() ([]byte, []int) {
+	return file_slipway_identity_v1_orgs_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *DeleteOrgRequest) GetOrgId() string {
+	if x != nil {
+		return x.OrgId
+	}
+	return ""
+}
+
+func (x *DeleteOrgRequest) GetConfirm() string {
+	if x != nil {
+		return x.Confirm
+	}
+	return ""
+}
+
+type DeleteOrgResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Message       string                 `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteOrgResponse) Reset() {
+	*x = DeleteOrgResponse{}
+	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteOrgResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteOrgResponse) ProtoMessage() {}
+
+func (x *DeleteOrgResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteOrgResponse.ProtoReflect.Descriptor instead.
+func (*DeleteOrgResponse) Descriptor() ([]byte, []int) {
+	return file_slipway_identity_v1_orgs_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *DeleteOrgResponse) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *DeleteOrgResponse) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
 type ListMembersRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	OrgId         string                 `protobuf:"bytes,1,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
@@ -460,7 +661,7 @@ type ListMembersRequest struct {
 
 func (x *ListMembersRequest) Reset() {
 	*x = ListMembersRequest{}
-	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[8]
+	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -472,7 +673,7 @@ func (x *ListMembersRequest) String() string {
 func (*ListMembersRequest) ProtoMessage() {}
 
 func (x *ListMembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[8]
+	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -485,7 +686,7 @@ func (x *ListMembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMembersRequest.ProtoReflect.Descriptor instead.
 func (*ListMembersRequest) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_orgs_proto_rawDescGZIP(), []int{8}
+	return file_slipway_identity_v1_orgs_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListMembersRequest) GetOrgId() string {
@@ -504,7 +705,7 @@ type ListMembersResponse struct {
 
 func (x *ListMembersResponse) Reset() {
 	*x = ListMembersResponse{}
-	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[9]
+	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -516,7 +717,7 @@ func (x *ListMembersResponse) String() string {
 func (*ListMembersResponse) ProtoMessage() {}
 
 func (x *ListMembersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[9]
+	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -529,7 +730,7 @@ func (x *ListMembersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMembersResponse.ProtoReflect.Descriptor instead.
 func (*ListMembersResponse) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_orgs_proto_rawDescGZIP(), []int{9}
+	return file_slipway_identity_v1_orgs_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListMembersResponse) GetMembers() []*Member {
@@ -550,7 +751,7 @@ type InviteMemberRequest struct {
 
 func (x *InviteMemberRequest) Reset() {
 	*x = InviteMemberRequest{}
-	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[10]
+	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -562,7 +763,7 @@ func (x *InviteMemberRequest) String() string {
 func (*InviteMemberRequest) ProtoMessage() {}
 
 func (x *InviteMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[10]
+	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -575,7 +776,7 @@ func (x *InviteMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InviteMemberRequest.ProtoReflect.Descriptor instead.
 func (*InviteMemberRequest) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_orgs_proto_rawDescGZIP(), []int{10}
+	return file_slipway_identity_v1_orgs_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *InviteMemberRequest) GetOrgId() string {
@@ -608,7 +809,7 @@ type InviteMemberResponse struct {
 
 func (x *InviteMemberResponse) Reset() {
 	*x = InviteMemberResponse{}
-	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[11]
+	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -620,7 +821,7 @@ func (x *InviteMemberResponse) String() string {
 func (*InviteMemberResponse) ProtoMessage() {}
 
 func (x *InviteMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[11]
+	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -633,7 +834,7 @@ func (x *InviteMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InviteMemberResponse.ProtoReflect.Descriptor instead.
 func (*InviteMemberResponse) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_orgs_proto_rawDescGZIP(), []int{11}
+	return file_slipway_identity_v1_orgs_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *InviteMemberResponse) GetMember() *Member {
@@ -652,7 +853,7 @@ type JoinOrgRequest struct {
 
 func (x *JoinOrgRequest) Reset() {
 	*x = JoinOrgRequest{}
-	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[12]
+	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -664,7 +865,7 @@ func (x *JoinOrgRequest) String() string {
 func (*JoinOrgRequest) ProtoMessage() {}
 
 func (x *JoinOrgRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[12]
+	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -677,7 +878,7 @@ func (x *JoinOrgRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinOrgRequest.ProtoReflect.Descriptor instead.
 func (*JoinOrgRequest) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_orgs_proto_rawDescGZIP(), []int{12}
+	return file_slipway_identity_v1_orgs_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *JoinOrgRequest) GetOrgId() string {
@@ -696,7 +897,7 @@ type JoinOrgResponse struct {
 
 func (x *JoinOrgResponse) Reset() {
 	*x = JoinOrgResponse{}
-	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[13]
+	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -708,7 +909,7 @@ func (x *JoinOrgResponse) String() string {
 func (*JoinOrgResponse) ProtoMessage() {}
 
 func (x *JoinOrgResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[13]
+	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -721,7 +922,7 @@ func (x *JoinOrgResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinOrgResponse.ProtoReflect.Descriptor instead.
 func (*JoinOrgResponse) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_orgs_proto_rawDescGZIP(), []int{13}
+	return file_slipway_identity_v1_orgs_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *JoinOrgResponse) GetOrg() *Org {
@@ -742,7 +943,7 @@ type SetMemberRoleRequest struct {
 
 func (x *SetMemberRoleRequest) Reset() {
 	*x = SetMemberRoleRequest{}
-	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[14]
+	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -754,7 +955,7 @@ func (x *SetMemberRoleRequest) String() string {
 func (*SetMemberRoleRequest) ProtoMessage() {}
 
 func (x *SetMemberRoleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[14]
+	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -767,7 +968,7 @@ func (x *SetMemberRoleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMemberRoleRequest.ProtoReflect.Descriptor instead.
 func (*SetMemberRoleRequest) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_orgs_proto_rawDescGZIP(), []int{14}
+	return file_slipway_identity_v1_orgs_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SetMemberRoleRequest) GetOrgId() string {
@@ -800,7 +1001,7 @@ type SetMemberRoleResponse struct {
 
 func (x *SetMemberRoleResponse) Reset() {
 	*x = SetMemberRoleResponse{}
-	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[15]
+	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -812,7 +1013,7 @@ func (x *SetMemberRoleResponse) String() string {
 func (*SetMemberRoleResponse) ProtoMessage() {}
 
 func (x *SetMemberRoleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[15]
+	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -825,7 +1026,7 @@ func (x *SetMemberRoleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetMemberRoleResponse.ProtoReflect.Descriptor instead.
 func (*SetMemberRoleResponse) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_orgs_proto_rawDescGZIP(), []int{15}
+	return file_slipway_identity_v1_orgs_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SetMemberRoleResponse) GetMember() *Member {
@@ -845,7 +1046,7 @@ type RemoveMemberRequest struct {
 
 func (x *RemoveMemberRequest) Reset() {
 	*x = RemoveMemberRequest{}
-	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[16]
+	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -857,7 +1058,7 @@ func (x *RemoveMemberRequest) String() string {
 func (*RemoveMemberRequest) ProtoMessage() {}
 
 func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[16]
+	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -870,7 +1071,7 @@ func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberRequest.ProtoReflect.Descriptor instead.
 func (*RemoveMemberRequest) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_orgs_proto_rawDescGZIP(), []int{16}
+	return file_slipway_identity_v1_orgs_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RemoveMemberRequest) GetOrgId() string {
@@ -896,7 +1097,7 @@ type RemoveMemberResponse struct {
 
 func (x *RemoveMemberResponse) Reset() {
 	*x = RemoveMemberResponse{}
-	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[17]
+	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -908,7 +1109,7 @@ func (x *RemoveMemberResponse) String() string {
 func (*RemoveMemberResponse) ProtoMessage() {}
 
 func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[17]
+	mi := &file_slipway_identity_v1_orgs_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -921,7 +1122,7 @@ func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveMemberResponse.ProtoReflect.Descriptor instead.
 func (*RemoveMemberResponse) Descriptor() ([]byte, []int) {
-	return file_slipway_identity_v1_orgs_proto_rawDescGZIP(), []int{17}
+	return file_slipway_identity_v1_orgs_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RemoveMemberResponse) GetMessage() string {
@@ -961,7 +1162,18 @@ const file_slipway_identity_v1_orgs_proto_rawDesc = "" +
 	"\rGetOrgRequest\x12\x15\n" +
 	"\x06org_id\x18\x01 \x01(\tR\x05orgId\"<\n" +
 	"\x0eGetOrgResponse\x12*\n" +
-	"\x03org\x18\x01 \x01(\v2\x18.slipway.identity.v1.OrgR\x03org\"+\n" +
+	"\x03org\x18\x01 \x01(\v2\x18.slipway.identity.v1.OrgR\x03org\"=\n" +
+	"\x10RenameOrgRequest\x12\x15\n" +
+	"\x06org_id\x18\x01 \x01(\tR\x05orgId\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\"?\n" +
+	"\x11RenameOrgResponse\x12*\n" +
+	"\x03org\x18\x01 \x01(\v2\x18.slipway.identity.v1.OrgR\x03org\"C\n" +
+	"\x10DeleteOrgRequest\x12\x15\n" +
+	"\x06org_id\x18\x01 \x01(\tR\x05orgId\x12\x18\n" +
+	"\aconfirm\x18\x02 \x01(\tR\aconfirm\"=\n" +
+	"\x11DeleteOrgResponse\x12\x18\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\"+\n" +
 	"\x12ListMembersRequest\x12\x15\n" +
 	"\x06org_id\x18\x01 \x01(\tR\x05orgId\"L\n" +
 	"\x13ListMembersResponse\x125\n" +
@@ -986,12 +1198,15 @@ const file_slipway_identity_v1_orgs_proto_rawDesc = "" +
 	"\x06org_id\x18\x01 \x01(\tR\x05orgId\x12\x1b\n" +
 	"\tmember_id\x18\x02 \x01(\tR\bmemberId\"0\n" +
 	"\x14RemoveMemberResponse\x12\x18\n" +
-	"\amessage\x18\x01 \x01(\tR\amessage2\xae\b\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage2\xa7\n" +
+	"\n" +
 	"\n" +
 	"OrgService\x12s\n" +
 	"\tCreateOrg\x12%.slipway.identity.v1.CreateOrgRequest\x1a&.slipway.identity.v1.CreateOrgResponse\"\x17\x82\xd3\xe4\x93\x02\x11:\x01*\"\f/api/v1/orgs\x12m\n" +
 	"\bListOrgs\x12$.slipway.identity.v1.ListOrgsRequest\x1a%.slipway.identity.v1.ListOrgsResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\f/api/v1/orgs\x12p\n" +
-	"\x06GetOrg\x12\".slipway.identity.v1.GetOrgRequest\x1a#.slipway.identity.v1.GetOrgResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/api/v1/orgs/{org_id}\x12\x87\x01\n" +
+	"\x06GetOrg\x12\".slipway.identity.v1.GetOrgRequest\x1a#.slipway.identity.v1.GetOrgResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/api/v1/orgs/{org_id}\x12|\n" +
+	"\tRenameOrg\x12%.slipway.identity.v1.RenameOrgRequest\x1a&.slipway.identity.v1.RenameOrgResponse\" \x82\xd3\xe4\x93\x02\x1a:\x01*\x1a\x15/api/v1/orgs/{org_id}\x12y\n" +
+	"\tDeleteOrg\x12%.slipway.identity.v1.DeleteOrgRequest\x1a&.slipway.identity.v1.DeleteOrgResponse\"\x1d\x82\xd3\xe4\x93\x02\x17*\x15/api/v1/orgs/{org_id}\x12\x87\x01\n" +
 	"\vListMembers\x12'.slipway.identity.v1.ListMembersRequest\x1a(.slipway.identity.v1.ListMembersResponse\"%\x82\xd3\xe4\x93\x02\x1f\x12\x1d/api/v1/orgs/{org_id}/members\x12\x8d\x01\n" +
 	"\fInviteMember\x12(.slipway.identity.v1.InviteMemberRequest\x1a).slipway.identity.v1.InviteMemberResponse\"(\x82\xd3\xe4\x93\x02\":\x01*\"\x1d/api/v1/orgs/{org_id}/members\x12x\n" +
 	"\aJoinOrg\x12#.slipway.identity.v1.JoinOrgRequest\x1a$.slipway.identity.v1.JoinOrgResponse\"\"\x82\xd3\xe4\x93\x02\x1c\"\x1a/api/v1/orgs/{org_id}/join\x12\x9c\x01\n" +
@@ -1010,7 +1225,7 @@ func file_slipway_identity_v1_orgs_proto_rawDescGZIP() []byte {
 	return file_slipway_identity_v1_orgs_proto_rawDescData
 }
 
-var file_slipway_identity_v1_orgs_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_slipway_identity_v1_orgs_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_slipway_identity_v1_orgs_proto_goTypes = []any{
 	(*Org)(nil),                   // 0: slipway.identity.v1.Org
 	(*Member)(nil),                // 1: slipway.identity.v1.Member
@@ -1020,50 +1235,59 @@ var file_slipway_identity_v1_orgs_proto_goTypes = []any{
 	(*ListOrgsResponse)(nil),      // 5: slipway.identity.v1.ListOrgsResponse
 	(*GetOrgRequest)(nil),         // 6: slipway.identity.v1.GetOrgRequest
 	(*GetOrgResponse)(nil),        // 7: slipway.identity.v1.GetOrgResponse
-	(*ListMembersRequest)(nil),    // 8: slipway.identity.v1.ListMembersRequest
-	(*ListMembersResponse)(nil),   // 9: slipway.identity.v1.ListMembersResponse
-	(*InviteMemberRequest)(nil),   // 10: slipway.identity.v1.InviteMemberRequest
-	(*InviteMemberResponse)(nil),  // 11: slipway.identity.v1.InviteMemberResponse
-	(*JoinOrgRequest)(nil),        // 12: slipway.identity.v1.JoinOrgRequest
-	(*JoinOrgResponse)(nil),       // 13: slipway.identity.v1.JoinOrgResponse
-	(*SetMemberRoleRequest)(nil),  // 14: slipway.identity.v1.SetMemberRoleRequest
-	(*SetMemberRoleResponse)(nil), // 15: slipway.identity.v1.SetMemberRoleResponse
-	(*RemoveMemberRequest)(nil),   // 16: slipway.identity.v1.RemoveMemberRequest
-	(*RemoveMemberResponse)(nil),  // 17: slipway.identity.v1.RemoveMemberResponse
-	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
+	(*RenameOrgRequest)(nil),      // 8: slipway.identity.v1.RenameOrgRequest
+	(*RenameOrgResponse)(nil),     // 9: slipway.identity.v1.RenameOrgResponse
+	(*DeleteOrgRequest)(nil),      // 10: slipway.identity.v1.DeleteOrgRequest
+	(*DeleteOrgResponse)(nil),     // 11: slipway.identity.v1.DeleteOrgResponse
+	(*ListMembersRequest)(nil),    // 12: slipway.identity.v1.ListMembersRequest
+	(*ListMembersResponse)(nil),   // 13: slipway.identity.v1.ListMembersResponse
+	(*InviteMemberRequest)(nil),   // 14: slipway.identity.v1.InviteMemberRequest
+	(*InviteMemberResponse)(nil),  // 15: slipway.identity.v1.InviteMemberResponse
+	(*JoinOrgRequest)(nil),        // 16: slipway.identity.v1.JoinOrgRequest
+	(*JoinOrgResponse)(nil),       // 17: slipway.identity.v1.JoinOrgResponse
+	(*SetMemberRoleRequest)(nil),  // 18: slipway.identity.v1.SetMemberRoleRequest
+	(*SetMemberRoleResponse)(nil), // 19: slipway.identity.v1.SetMemberRoleResponse
+	(*RemoveMemberRequest)(nil),   // 20: slipway.identity.v1.RemoveMemberRequest
+	(*RemoveMemberResponse)(nil),  // 21: slipway.identity.v1.RemoveMemberResponse
+	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
 }
 var file_slipway_identity_v1_orgs_proto_depIdxs = []int32{
-	18, // 0: slipway.identity.v1.Org.created_at:type_name -> google.protobuf.Timestamp
-	18, // 1: slipway.identity.v1.Member.joined_at:type_name -> google.protobuf.Timestamp
+	22, // 0: slipway.identity.v1.Org.created_at:type_name -> google.protobuf.Timestamp
+	22, // 1: slipway.identity.v1.Member.joined_at:type_name -> google.protobuf.Timestamp
 	0,  // 2: slipway.identity.v1.CreateOrgResponse.org:type_name -> slipway.identity.v1.Org
 	0,  // 3: slipway.identity.v1.ListOrgsResponse.orgs:type_name -> slipway.identity.v1.Org
 	0,  // 4: slipway.identity.v1.ListOrgsResponse.invitations:type_name -> slipway.identity.v1.Org
 	0,  // 5: slipway.identity.v1.GetOrgResponse.org:type_name -> slipway.identity.v1.Org
-	1,  // 6: slipway.identity.v1.ListMembersResponse.members:type_name -> slipway.identity.v1.Member
-	1,  // 7: slipway.identity.v1.InviteMemberResponse.member:type_name -> slipway.identity.v1.Member
-	0,  // 8: slipway.identity.v1.JoinOrgResponse.org:type_name -> slipway.identity.v1.Org
-	1,  // 9: slipway.identity.v1.SetMemberRoleResponse.member:type_name -> slipway.identity.v1.Member
-	2,  // 10: slipway.identity.v1.OrgService.CreateOrg:input_type -> slipway.identity.v1.CreateOrgRequest
-	4,  // 11: slipway.identity.v1.OrgService.ListOrgs:input_type -> slipway.identity.v1.ListOrgsRequest
-	6,  // 12: slipway.identity.v1.OrgService.GetOrg:input_type -> slipway.identity.v1.GetOrgRequest
-	8,  // 13: slipway.identity.v1.OrgService.ListMembers:input_type -> slipway.identity.v1.ListMembersRequest
-	10, // 14: slipway.identity.v1.OrgService.InviteMember:input_type -> slipway.identity.v1.InviteMemberRequest
-	12, // 15: slipway.identity.v1.OrgService.JoinOrg:input_type -> slipway.identity.v1.JoinOrgRequest
-	14, // 16: slipway.identity.v1.OrgService.SetMemberRole:input_type -> slipway.identity.v1.SetMemberRoleRequest
-	16, // 17: slipway.identity.v1.OrgService.RemoveMember:input_type -> slipway.identity.v1.RemoveMemberRequest
-	3,  // 18: slipway.identity.v1.OrgService.CreateOrg:output_type -> slipway.identity.v1.CreateOrgResponse
-	5,  // 19: slipway.identity.v1.OrgService.ListOrgs:output_type -> slipway.identity.v1.ListOrgsResponse
-	7,  // 20: slipway.identity.v1.OrgService.GetOrg:output_type -> slipway.identity.v1.GetOrgResponse
-	9,  // 21: slipway.identity.v1.OrgService.ListMembers:output_type -> slipway.identity.v1.ListMembersResponse
-	11, // 22: slipway.identity.v1.OrgService.InviteMember:output_type -> slipway.identity.v1.InviteMemberResponse
-	13, // 23: slipway.identity.v1.OrgService.JoinOrg:output_type -> slipway.identity.v1.JoinOrgResponse
-	15, // 24: slipway.identity.v1.OrgService.SetMemberRole:output_type -> slipway.identity.v1.SetMemberRoleResponse
-	17, // 25: slipway.identity.v1.OrgService.RemoveMember:output_type -> slipway.identity.v1.RemoveMemberResponse
-	18, // [18:26] is the sub-list for method output_type
-	10, // [10:18] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	0,  // 6: slipway.identity.v1.RenameOrgResponse.org:type_name -> slipway.identity.v1.Org
+	1,  // 7: slipway.identity.v1.ListMembersResponse.members:type_name -> slipway.identity.v1.Member
+	1,  // 8: slipway.identity.v1.InviteMemberResponse.member:type_name -> slipway.identity.v1.Member
+	0,  // 9: slipway.identity.v1.JoinOrgResponse.org:type_name -> slipway.identity.v1.Org
+	1,  // 10: slipway.identity.v1.SetMemberRoleResponse.member:type_name -> slipway.identity.v1.Member
+	2,  // 11: slipway.identity.v1.OrgService.CreateOrg:input_type -> slipway.identity.v1.CreateOrgRequest
+	4,  // 12: slipway.identity.v1.OrgService.ListOrgs:input_type -> slipway.identity.v1.ListOrgsRequest
+	6,  // 13: slipway.identity.v1.OrgService.GetOrg:input_type -> slipway.identity.v1.GetOrgRequest
+	8,  // 14: slipway.identity.v1.OrgService.RenameOrg:input_type -> slipway.identity.v1.RenameOrgRequest
+	10, // 15: slipway.identity.v1.OrgService.DeleteOrg:input_type -> slipway.identity.v1.DeleteOrgRequest
+	12, // 16: slipway.identity.v1.OrgService.ListMembers:input_type -> slipway.identity.v1.ListMembersRequest
+	14, // 17: slipway.identity.v1.OrgService.InviteMember:input_type -> slipway.identity.v1.InviteMemberRequest
+	16, // 18: slipway.identity.v1.OrgService.JoinOrg:input_type -> slipway.identity.v1.JoinOrgRequest
+	18, // 19: slipway.identity.v1.OrgService.SetMemberRole:input_type -> slipway.identity.v1.SetMemberRoleRequest
+	20, // 20: slipway.identity.v1.OrgService.RemoveMember:input_type -> slipway.identity.v1.RemoveMemberRequest
+	3,  // 21: slipway.identity.v1.OrgService.CreateOrg:output_type -> slipway.identity.v1.CreateOrgResponse
+	5,  // 22: slipway.identity.v1.OrgService.ListOrgs:output_type -> slipway.identity.v1.ListOrgsResponse
+	7,  // 23: slipway.identity.v1.OrgService.GetOrg:output_type -> slipway.identity.v1.GetOrgResponse
+	9,  // 24: slipway.identity.v1.OrgService.RenameOrg:output_type -> slipway.identity.v1.RenameOrgResponse
+	11, // 25: slipway.identity.v1.OrgService.DeleteOrg:output_type -> slipway.identity.v1.DeleteOrgResponse
+	13, // 26: slipway.identity.v1.OrgService.ListMembers:output_type -> slipway.identity.v1.ListMembersResponse
+	15, // 27: slipway.identity.v1.OrgService.InviteMember:output_type -> slipway.identity.v1.InviteMemberResponse
+	17, // 28: slipway.identity.v1.OrgService.JoinOrg:output_type -> slipway.identity.v1.JoinOrgResponse
+	19, // 29: slipway.identity.v1.OrgService.SetMemberRole:output_type -> slipway.identity.v1.SetMemberRoleResponse
+	21, // 30: slipway.identity.v1.OrgService.RemoveMember:output_type -> slipway.identity.v1.RemoveMemberResponse
+	21, // [21:31] is the sub-list for method output_type
+	11, // [11:21] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_slipway_identity_v1_orgs_proto_init() }
@@ -1077,7 +1301,7 @@ func file_slipway_identity_v1_orgs_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_slipway_identity_v1_orgs_proto_rawDesc), len(file_slipway_identity_v1_orgs_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,6 +22,8 @@ const (
 	OrgService_CreateOrg_FullMethodName     = "/slipway.identity.v1.OrgService/CreateOrg"
 	OrgService_ListOrgs_FullMethodName      = "/slipway.identity.v1.OrgService/ListOrgs"
 	OrgService_GetOrg_FullMethodName        = "/slipway.identity.v1.OrgService/GetOrg"
+	OrgService_RenameOrg_FullMethodName     = "/slipway.identity.v1.OrgService/RenameOrg"
+	OrgService_DeleteOrg_FullMethodName     = "/slipway.identity.v1.OrgService/DeleteOrg"
 	OrgService_ListMembers_FullMethodName   = "/slipway.identity.v1.OrgService/ListMembers"
 	OrgService_InviteMember_FullMethodName  = "/slipway.identity.v1.OrgService/InviteMember"
 	OrgService_JoinOrg_FullMethodName       = "/slipway.identity.v1.OrgService/JoinOrg"
@@ -41,6 +43,12 @@ type OrgServiceClient interface {
 	// ListOrgs lists those that the caller is a member of, and invitations to others.
 	ListOrgs(ctx context.Context, in *ListOrgsRequest, opts ...grpc.CallOption) (*ListOrgsResponse, error)
 	GetOrg(ctx context.Context, in *GetOrgRequest, opts ...grpc.CallOption) (*GetOrgResponse, error)
+	// RenameOrg needs the role admin.
+	RenameOrg(ctx context.Context, in *RenameOrgRequest, opts ...grpc.CallOption) (*RenameOrgResponse, error)
+	// DeleteOrg ends an organization, its deployments and every credential for it at once.
+	// It cannot be undone. It needs the role owner; a personal organization goes with its
+	// account alone.
+	DeleteOrg(ctx context.Context, in *DeleteOrgRequest, opts ...grpc.CallOption) (*DeleteOrgResponse, error)
 	ListMembers(ctx context.Context, in *ListMembersRequest, opts ...grpc.CallOption) (*ListMembersResponse, error)
 	// InviteMember lets whoever has the address join, now or later.
 	InviteMember(ctx context.Context, in *InviteMemberRequest, opts ...grpc.CallOption) (*InviteMemberResponse, error)
@@ -84,6 +92,26 @@ func (c *orgServiceClient) GetOrg(ctx context.Context, in *GetOrgRequest, opts .
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetOrgResponse)
 	err := c.cc.Invoke(ctx, OrgService_GetOrg_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *orgServiceClient) RenameOrg(ctx context.Context, in *RenameOrgRequest, opts ...grpc.CallOption) (*RenameOrgResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RenameOrgResponse)
+	err := c.cc.Invoke(ctx, OrgService_RenameOrg_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *orgServiceClient) DeleteOrg(ctx context.Context, in *DeleteOrgRequest, opts ...grpc.CallOption) (*DeleteOrgResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteOrgResponse)
+	err := c.cc.Invoke(ctx, OrgService_DeleteOrg_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -152,6 +180,12 @@ type OrgServiceServer interface {
 	// ListOrgs lists those that the caller is a member of, and invitations to others.
 	ListOrgs(context.Context, *ListOrgsRequest) (*ListOrgsResponse, error)
 	GetOrg(context.Context, *GetOrgRequest) (*GetOrgResponse, error)
+	// RenameOrg needs the role admin.
+	RenameOrg(context.Context, *RenameOrgRequest) (*RenameOrgResponse, error)
+	// DeleteOrg ends an organization, its deployments and every credential for it at once.
+	// It cannot be undone. It needs the role owner; a personal organization goes with its
+	// account alone.
+	DeleteOrg(context.Context, *DeleteOrgRequest) (*DeleteOrgResponse, error)
 	ListMembers(context.Context, *ListMembersRequest) (*ListMembersResponse, error)
 	// InviteMember lets whoever has the address join, now or later.
 	InviteMember(context.Context, *InviteMemberRequest) (*InviteMemberResponse, error)
@@ -179,6 +213,12 @@ func (UnimplementedOrgServiceServer) ListOrgs(context.Context, *ListOrgsRequest)
 }
 func (UnimplementedOrgServiceServer) GetOrg(context.Context, *GetOrgRequest) (*GetOrgResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetOrg not implemented")
+}
+func (UnimplementedOrgServiceServer) RenameOrg(context.Context, *RenameOrgRequest) (*RenameOrgResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RenameOrg not implemented")
+}
+func (UnimplementedOrgServiceServer) DeleteOrg(context.Context, *DeleteOrgRequest) (*DeleteOrgResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteOrg not implemented")
 }
 func (UnimplementedOrgServiceServer) ListMembers(context.Context, *ListMembersRequest) (*ListMembersResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListMembers not implemented")
@@ -266,6 +306,42 @@ func _OrgService_GetOrg_Handler(srv interface{}, ctx context.Context, dec func(i
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(OrgServiceServer).GetOrg(ctx, req.(*GetOrgRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OrgService_RenameOrg_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RenameOrgRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OrgServiceServer).RenameOrg(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OrgService_RenameOrg_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OrgServiceServer).RenameOrg(ctx, req.(*RenameOrgRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OrgService_DeleteOrg_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteOrgRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OrgServiceServer).DeleteOrg(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OrgService_DeleteOrg_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OrgServiceServer).DeleteOrg(ctx, req.(*DeleteOrgRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -378,6 +454,14 @@ var OrgService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetOrg",
 			Handler:    _OrgService_GetOrg_Handler,
+		},
+		{
+			MethodName: "RenameOrg",
+			Handler:    _OrgService_RenameOrg_Handler,
+		},
+		{
+			MethodName: "DeleteOrg",
+			Handler:    _OrgService_DeleteOrg_Handler,
 		},
 		{
 			MethodName: "ListMembers",

@@ -325,6 +325,279 @@ func (x *GetAppResponse) GetApp() *App {
 	return nil
 }
 
+type ListAppsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAppsRequest) Reset() {
+	*x = ListAppsRequest{}
+	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAppsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAppsRequest) ProtoMessage() {}
+
+func (x *ListAppsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAppsRequest.ProtoReflect.Descriptor instead.
+func (*ListAppsRequest) Descriptor() ([]byte, []int) {
+	return file_slipway_oauth_v1_oauth_proto_rawDescGZIP(), []int{5}
+}
+
+type ListAppsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Apps          []*App                 `protobuf:"bytes,1,rep,name=apps,proto3" json:"apps,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAppsResponse) Reset() {
+	*x = ListAppsResponse{}
+	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAppsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAppsResponse) ProtoMessage() {}
+
+func (x *ListAppsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAppsResponse.ProtoReflect.Descriptor instead.
+func (*ListAppsResponse) Descriptor() ([]byte, []int) {
+	return file_slipway_oauth_v1_oauth_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ListAppsResponse) GetApps() []*App {
+	if x != nil {
+		return x.Apps
+	}
+	return nil
+}
+
+type RotateAppSecretRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ClientId      string                 `protobuf:"bytes,1,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateAppSecretRequest) Reset() {
+	*x = RotateAppSecretRequest{}
+	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateAppSecretRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateAppSecretRequest) ProtoMessage() {}
+
+func (x *RotateAppSecretRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateAppSecretRequest.ProtoReflect.Descriptor instead.
+func (*RotateAppSecretRequest) Descriptor() ([]byte, []int) {
+	return file_slipway_oauth_v1_oauth_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *RotateAppSecretRequest) GetClientId() string {
+	if x != nil {
+		return x.ClientId
+	}
+	return ""
+}
+
+type RotateAppSecretResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	App   *App                   `protobuf:"bytes,1,opt,name=app,proto3" json:"app,omitempty"`
+	// client_secret is shown this once.
+	ClientSecret  string `protobuf:"bytes,2,opt,name=client_secret,json=clientSecret,proto3" json:"client_secret,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateAppSecretResponse) Reset() {
+	*x = RotateAppSecretResponse{}
+	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateAppSecretResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateAppSecretResponse) ProtoMessage() {}
+
+func (x *RotateAppSecretResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateAppSecretResponse.ProtoReflect.Descriptor instead.
+func (*RotateAppSecretResponse) Descriptor() ([]byte, []int) {
+	return file_slipway_oauth_v1_oauth_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *RotateAppSecretResponse) GetApp() *App {
+	if x != nil {
+		return x.App
+	}
+	return nil
+}
+
+func (x *RotateAppSecretResponse) GetClientSecret() string {
+	if x != nil {
+		return x.ClientSecret
+	}
+	return ""
+}
+
+type DeleteAppRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ClientId      string                 `protobuf:"bytes,1,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteAppRequest) Reset() {
+	*x = DeleteAppRequest{}
+	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteAppRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteAppRequest) ProtoMessage() {}
+
+func (x *DeleteAppRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteAppRequest.ProtoReflect.Descriptor instead.
+func (*DeleteAppRequest) Descriptor() ([]byte, []int) {
+	return file_slipway_oauth_v1_oauth_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *DeleteAppRequest) GetClientId() string {
+	if x != nil {
+		return x.ClientId
+	}
+	return ""
+}
+
+type DeleteAppResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Message       string                 `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	ClientId      string                 `protobuf:"bytes,2,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteAppResponse) Reset() {
+	*x = DeleteAppResponse{}
+	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteAppResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteAppResponse) ProtoMessage() {}
+
+func (x *DeleteAppResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteAppResponse.ProtoReflect.Descriptor instead.
+func (*DeleteAppResponse) Descriptor() ([]byte, []int) {
+	return file_slipway_oauth_v1_oauth_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *DeleteAppResponse) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *DeleteAppResponse) GetClientId() string {
+	if x != nil {
+		return x.ClientId
+	}
+	return ""
+}
+
 type DescribeTokenRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -333,7 +606,7 @@ type DescribeTokenRequest struct {
 
 func (x *DescribeTokenRequest) Reset() {
 	*x = DescribeTokenRequest{}
-	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[5]
+	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -345,7 +618,7 @@ func (x *DescribeTokenRequest) String() string {
 func (*DescribeTokenRequest) ProtoMessage() {}
 
 func (x *DescribeTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[5]
+	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -358,7 +631,7 @@ func (x *DescribeTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeTokenRequest.ProtoReflect.Descriptor instead.
 func (*DescribeTokenRequest) Descriptor() ([]byte, []int) {
-	return file_slipway_oauth_v1_oauth_proto_rawDescGZIP(), []int{5}
+	return file_slipway_oauth_v1_oauth_proto_rawDescGZIP(), []int{11}
 }
 
 type DescribeTokenResponse struct {
@@ -377,7 +650,7 @@ type DescribeTokenResponse struct {
 
 func (x *DescribeTokenResponse) Reset() {
 	*x = DescribeTokenResponse{}
-	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[6]
+	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -389,7 +662,7 @@ func (x *DescribeTokenResponse) String() string {
 func (*DescribeTokenResponse) ProtoMessage() {}
 
 func (x *DescribeTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[6]
+	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -402,7 +675,7 @@ func (x *DescribeTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeTokenResponse.ProtoReflect.Descriptor instead.
 func (*DescribeTokenResponse) Descriptor() ([]byte, []int) {
-	return file_slipway_oauth_v1_oauth_proto_rawDescGZIP(), []int{6}
+	return file_slipway_oauth_v1_oauth_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DescribeTokenResponse) GetOperatorId() string {
@@ -463,7 +736,7 @@ type Grant struct {
 
 func (x *Grant) Reset() {
 	*x = Grant{}
-	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[7]
+	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -475,7 +748,7 @@ func (x *Grant) String() string {
 func (*Grant) ProtoMessage() {}
 
 func (x *Grant) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[7]
+	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -488,7 +761,7 @@ func (x *Grant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Grant.ProtoReflect.Descriptor instead.
 func (*Grant) Descriptor() ([]byte, []int) {
-	return file_slipway_oauth_v1_oauth_proto_rawDescGZIP(), []int{7}
+	return file_slipway_oauth_v1_oauth_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Grant) GetId() string {
@@ -555,7 +828,7 @@ type ListGrantsRequest struct {
 
 func (x *ListGrantsRequest) Reset() {
 	*x = ListGrantsRequest{}
-	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[8]
+	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -567,7 +840,7 @@ func (x *ListGrantsRequest) String() string {
 func (*ListGrantsRequest) ProtoMessage() {}
 
 func (x *ListGrantsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[8]
+	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -580,7 +853,7 @@ func (x *ListGrantsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGrantsRequest.ProtoReflect.Descriptor instead.
 func (*ListGrantsRequest) Descriptor() ([]byte, []int) {
-	return file_slipway_oauth_v1_oauth_proto_rawDescGZIP(), []int{8}
+	return file_slipway_oauth_v1_oauth_proto_rawDescGZIP(), []int{14}
 }
 
 type ListGrantsResponse struct {
@@ -592,7 +865,7 @@ type ListGrantsResponse struct {
 
 func (x *ListGrantsResponse) Reset() {
 	*x = ListGrantsResponse{}
-	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[9]
+	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -604,7 +877,7 @@ func (x *ListGrantsResponse) String() string {
 func (*ListGrantsResponse) ProtoMessage() {}
 
 func (x *ListGrantsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[9]
+	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -617,7 +890,7 @@ func (x *ListGrantsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGrantsResponse.ProtoReflect.Descriptor instead.
 func (*ListGrantsResponse) Descriptor() ([]byte, []int) {
-	return file_slipway_oauth_v1_oauth_proto_rawDescGZIP(), []int{9}
+	return file_slipway_oauth_v1_oauth_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListGrantsResponse) GetGrants() []*Grant {
@@ -636,7 +909,7 @@ type RevokeGrantRequest struct {
 
 func (x *RevokeGrantRequest) Reset() {
 	*x = RevokeGrantRequest{}
-	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[10]
+	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -648,7 +921,7 @@ func (x *RevokeGrantRequest) String() string {
 func (*RevokeGrantRequest) ProtoMessage() {}
 
 func (x *RevokeGrantRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[10]
+	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -661,7 +934,7 @@ func (x *RevokeGrantRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeGrantRequest.ProtoReflect.Descriptor instead.
 func (*RevokeGrantRequest) Descriptor() ([]byte, []int) {
-	return file_slipway_oauth_v1_oauth_proto_rawDescGZIP(), []int{10}
+	return file_slipway_oauth_v1_oauth_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RevokeGrantRequest) GetId() string {
@@ -681,7 +954,7 @@ type RevokeGrantResponse struct {
 
 func (x *RevokeGrantResponse) Reset() {
 	*x = RevokeGrantResponse{}
-	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[11]
+	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -693,7 +966,7 @@ func (x *RevokeGrantResponse) String() string {
 func (*RevokeGrantResponse) ProtoMessage() {}
 
 func (x *RevokeGrantResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[11]
+	mi := &file_slipway_oauth_v1_oauth_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -706,7 +979,7 @@ func (x *RevokeGrantResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeGrantResponse.ProtoReflect.Descriptor instead.
 func (*RevokeGrantResponse) Descriptor() ([]byte, []int) {
-	return file_slipway_oauth_v1_oauth_proto_rawDescGZIP(), []int{11}
+	return file_slipway_oauth_v1_oauth_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RevokeGrantResponse) GetMessage() string {
@@ -747,7 +1020,20 @@ const file_slipway_oauth_v1_oauth_proto_rawDesc = "" +
 	"\rGetAppRequest\x12\x1b\n" +
 	"\tclient_id\x18\x01 \x01(\tR\bclientId\"9\n" +
 	"\x0eGetAppResponse\x12'\n" +
-	"\x03app\x18\x01 \x01(\v2\x15.slipway.oauth.v1.AppR\x03app\"\x16\n" +
+	"\x03app\x18\x01 \x01(\v2\x15.slipway.oauth.v1.AppR\x03app\"\x11\n" +
+	"\x0fListAppsRequest\"=\n" +
+	"\x10ListAppsResponse\x12)\n" +
+	"\x04apps\x18\x01 \x03(\v2\x15.slipway.oauth.v1.AppR\x04apps\"5\n" +
+	"\x16RotateAppSecretRequest\x12\x1b\n" +
+	"\tclient_id\x18\x01 \x01(\tR\bclientId\"g\n" +
+	"\x17RotateAppSecretResponse\x12'\n" +
+	"\x03app\x18\x01 \x01(\v2\x15.slipway.oauth.v1.AppR\x03app\x12#\n" +
+	"\rclient_secret\x18\x02 \x01(\tR\fclientSecret\"/\n" +
+	"\x10DeleteAppRequest\x12\x1b\n" +
+	"\tclient_id\x18\x01 \x01(\tR\bclientId\"J\n" +
+	"\x11DeleteAppResponse\x12\x18\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage\x12\x1b\n" +
+	"\tclient_id\x18\x02 \x01(\tR\bclientId\"\x16\n" +
 	"\x14DescribeTokenRequest\"\xcd\x01\n" +
 	"\x15DescribeTokenResponse\x12\x1f\n" +
 	"\voperator_id\x18\x01 \x01(\tR\n" +
@@ -777,10 +1063,13 @@ const file_slipway_oauth_v1_oauth_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"?\n" +
 	"\x13RevokeGrantResponse\x12\x18\n" +
 	"\amessage\x18\x01 \x01(\tR\amessage\x12\x0e\n" +
-	"\x02id\x18\x02 \x01(\tR\x02id2\xe7\x04\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id2\xe3\a\n" +
 	"\x0fOAuthAppService\x12v\n" +
 	"\vRegisterApp\x12$.slipway.oauth.v1.RegisterAppRequest\x1a%.slipway.oauth.v1.RegisterAppResponse\"\x1a\x82\xd3\xe4\x93\x02\x14:\x01*\"\x0f/api/oauth/apps\x12p\n" +
-	"\x06GetApp\x12\x1f.slipway.oauth.v1.GetAppRequest\x1a .slipway.oauth.v1.GetAppResponse\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/api/oauth/apps/{client_id}\x12z\n" +
+	"\x06GetApp\x12\x1f.slipway.oauth.v1.GetAppRequest\x1a .slipway.oauth.v1.GetAppResponse\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/api/oauth/apps/{client_id}\x12j\n" +
+	"\bListApps\x12!.slipway.oauth.v1.ListAppsRequest\x1a\".slipway.oauth.v1.ListAppsResponse\"\x17\x82\xd3\xe4\x93\x02\x11\x12\x0f/api/oauth/apps\x12\x92\x01\n" +
+	"\x0fRotateAppSecret\x12(.slipway.oauth.v1.RotateAppSecretRequest\x1a).slipway.oauth.v1.RotateAppSecretResponse\"*\x82\xd3\xe4\x93\x02$\"\"/api/oauth/apps/{client_id}/secret\x12y\n" +
+	"\tDeleteApp\x12\".slipway.oauth.v1.DeleteAppRequest\x1a#.slipway.oauth.v1.DeleteAppResponse\"#\x82\xd3\xe4\x93\x02\x1d*\x1b/api/oauth/apps/{client_id}\x12z\n" +
 	"\rDescribeToken\x12&.slipway.oauth.v1.DescribeTokenRequest\x1a'.slipway.oauth.v1.DescribeTokenResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/api/oauth/token\x12r\n" +
 	"\n" +
 	"ListGrants\x12#.slipway.oauth.v1.ListGrantsRequest\x1a$.slipway.oauth.v1.ListGrantsResponse\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/api/oauth/grants\x12z\n" +
@@ -798,50 +1087,64 @@ func file_slipway_oauth_v1_oauth_proto_rawDescGZIP() []byte {
 	return file_slipway_oauth_v1_oauth_proto_rawDescData
 }
 
-var file_slipway_oauth_v1_oauth_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_slipway_oauth_v1_oauth_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_slipway_oauth_v1_oauth_proto_goTypes = []any{
-	(*App)(nil),                    // 0: slipway.oauth.v1.App
-	(*RegisterAppRequest)(nil),     // 1: slipway.oauth.v1.RegisterAppRequest
-	(*RegisterAppResponse)(nil),    // 2: slipway.oauth.v1.RegisterAppResponse
-	(*GetAppRequest)(nil),          // 3: slipway.oauth.v1.GetAppRequest
-	(*GetAppResponse)(nil),         // 4: slipway.oauth.v1.GetAppResponse
-	(*DescribeTokenRequest)(nil),   // 5: slipway.oauth.v1.DescribeTokenRequest
-	(*DescribeTokenResponse)(nil),  // 6: slipway.oauth.v1.DescribeTokenResponse
-	(*Grant)(nil),                  // 7: slipway.oauth.v1.Grant
-	(*ListGrantsRequest)(nil),      // 8: slipway.oauth.v1.ListGrantsRequest
-	(*ListGrantsResponse)(nil),     // 9: slipway.oauth.v1.ListGrantsResponse
-	(*RevokeGrantRequest)(nil),     // 10: slipway.oauth.v1.RevokeGrantRequest
-	(*RevokeGrantResponse)(nil),    // 11: slipway.oauth.v1.RevokeGrantResponse
-	(*timestamppb.Timestamp)(nil),  // 12: google.protobuf.Timestamp
-	(*wrapperspb.BoolValue)(nil),   // 13: google.protobuf.BoolValue
-	(*wrapperspb.StringValue)(nil), // 14: google.protobuf.StringValue
+	(*App)(nil),                     // 0: slipway.oauth.v1.App
+	(*RegisterAppRequest)(nil),      // 1: slipway.oauth.v1.RegisterAppRequest
+	(*RegisterAppResponse)(nil),     // 2: slipway.oauth.v1.RegisterAppResponse
+	(*GetAppRequest)(nil),           // 3: slipway.oauth.v1.GetAppRequest
+	(*GetAppResponse)(nil),          // 4: slipway.oauth.v1.GetAppResponse
+	(*ListAppsRequest)(nil),         // 5: slipway.oauth.v1.ListAppsRequest
+	(*ListAppsResponse)(nil),        // 6: slipway.oauth.v1.ListAppsResponse
+	(*RotateAppSecretRequest)(nil),  // 7: slipway.oauth.v1.RotateAppSecretRequest
+	(*RotateAppSecretResponse)(nil), // 8: slipway.oauth.v1.RotateAppSecretResponse
+	(*DeleteAppRequest)(nil),        // 9: slipway.oauth.v1.DeleteAppRequest
+	(*DeleteAppResponse)(nil),       // 10: slipway.oauth.v1.DeleteAppResponse
+	(*DescribeTokenRequest)(nil),    // 11: slipway.oauth.v1.DescribeTokenRequest
+	(*DescribeTokenResponse)(nil),   // 12: slipway.oauth.v1.DescribeTokenResponse
+	(*Grant)(nil),                   // 13: slipway.oauth.v1.Grant
+	(*ListGrantsRequest)(nil),       // 14: slipway.oauth.v1.ListGrantsRequest
+	(*ListGrantsResponse)(nil),      // 15: slipway.oauth.v1.ListGrantsResponse
+	(*RevokeGrantRequest)(nil),      // 16: slipway.oauth.v1.RevokeGrantRequest
+	(*RevokeGrantResponse)(nil),     // 17: slipway.oauth.v1.RevokeGrantResponse
+	(*timestamppb.Timestamp)(nil),   // 18: google.protobuf.Timestamp
+	(*wrapperspb.BoolValue)(nil),    // 19: google.protobuf.BoolValue
+	(*wrapperspb.StringValue)(nil),  // 20: google.protobuf.StringValue
 }
 var file_slipway_oauth_v1_oauth_proto_depIdxs = []int32{
-	12, // 0: slipway.oauth.v1.App.created_at:type_name -> google.protobuf.Timestamp
-	13, // 1: slipway.oauth.v1.RegisterAppRequest.confidential:type_name -> google.protobuf.BoolValue
+	18, // 0: slipway.oauth.v1.App.created_at:type_name -> google.protobuf.Timestamp
+	19, // 1: slipway.oauth.v1.RegisterAppRequest.confidential:type_name -> google.protobuf.BoolValue
 	0,  // 2: slipway.oauth.v1.RegisterAppResponse.app:type_name -> slipway.oauth.v1.App
-	14, // 3: slipway.oauth.v1.RegisterAppResponse.client_secret:type_name -> google.protobuf.StringValue
+	20, // 3: slipway.oauth.v1.RegisterAppResponse.client_secret:type_name -> google.protobuf.StringValue
 	0,  // 4: slipway.oauth.v1.GetAppResponse.app:type_name -> slipway.oauth.v1.App
-	12, // 5: slipway.oauth.v1.DescribeTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
-	12, // 6: slipway.oauth.v1.Grant.created_at:type_name -> google.protobuf.Timestamp
-	12, // 7: slipway.oauth.v1.Grant.last_used_at:type_name -> google.protobuf.Timestamp
-	12, // 8: slipway.oauth.v1.Grant.expires_at:type_name -> google.protobuf.Timestamp
-	7,  // 9: slipway.oauth.v1.ListGrantsResponse.grants:type_name -> slipway.oauth.v1.Grant
-	1,  // 10: slipway.oauth.v1.OAuthAppService.RegisterApp:input_type -> slipway.oauth.v1.RegisterAppRequest
-	3,  // 11: slipway.oauth.v1.OAuthAppService.GetApp:input_type -> slipway.oauth.v1.GetAppRequest
-	5,  // 12: slipway.oauth.v1.OAuthAppService.DescribeToken:input_type -> slipway.oauth.v1.DescribeTokenRequest
-	8,  // 13: slipway.oauth.v1.OAuthAppService.ListGrants:input_type -> slipway.oauth.v1.ListGrantsRequest
-	10, // 14: slipway.oauth.v1.OAuthAppService.RevokeGrant:input_type -> slipway.oauth.v1.RevokeGrantRequest
-	2,  // 15: slipway.oauth.v1.OAuthAppService.RegisterApp:output_type -> slipway.oauth.v1.RegisterAppResponse
-	4,  // 16: slipway.oauth.v1.OAuthAppService.GetApp:output_type -> slipway.oauth.v1.GetAppResponse
-	6,  // 17: slipway.oauth.v1.OAuthAppService.DescribeToken:output_type -> slipway.oauth.v1.DescribeTokenResponse
-	9,  // 18: slipway.oauth.v1.OAuthAppService.ListGrants:output_type -> slipway.oauth.v1.ListGrantsResponse
-	11, // 19: slipway.oauth.v1.OAuthAppService.RevokeGrant:output_type -> slipway.oauth.v1.RevokeGrantResponse
-	15, // [15:20] is the sub-list for method output_type
-	10, // [10:15] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	0,  // 5: slipway.oauth.v1.ListAppsResponse.apps:type_name -> slipway.oauth.v1.App
+	0,  // 6: slipway.oauth.v1.RotateAppSecretResponse.app:type_name -> slipway.oauth.v1.App
+	18, // 7: slipway.oauth.v1.DescribeTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	18, // 8: slipway.oauth.v1.Grant.created_at:type_name -> google.protobuf.Timestamp
+	18, // 9: slipway.oauth.v1.Grant.last_used_at:type_name -> google.protobuf.Timestamp
+	18, // 10: slipway.oauth.v1.Grant.expires_at:type_name -> google.protobuf.Timestamp
+	13, // 11: slipway.oauth.v1.ListGrantsResponse.grants:type_name -> slipway.oauth.v1.Grant
+	1,  // 12: slipway.oauth.v1.OAuthAppService.RegisterApp:input_type -> slipway.oauth.v1.RegisterAppRequest
+	3,  // 13: slipway.oauth.v1.OAuthAppService.GetApp:input_type -> slipway.oauth.v1.GetAppRequest
+	5,  // 14: slipway.oauth.v1.OAuthAppService.ListApps:input_type -> slipway.oauth.v1.ListAppsRequest
+	7,  // 15: slipway.oauth.v1.OAuthAppService.RotateAppSecret:input_type -> slipway.oauth.v1.RotateAppSecretRequest
+	9,  // 16: slipway.oauth.v1.OAuthAppService.DeleteApp:input_type -> slipway.oauth.v1.DeleteAppRequest
+	11, // 17: slipway.oauth.v1.OAuthAppService.DescribeToken:input_type -> slipway.oauth.v1.DescribeTokenRequest
+	14, // 18: slipway.oauth.v1.OAuthAppService.ListGrants:input_type -> slipway.oauth.v1.ListGrantsRequest
+	16, // 19: slipway.oauth.v1.OAuthAppService.RevokeGrant:input_type -> slipway.oauth.v1.RevokeGrantRequest
+	2,  // 20: slipway.oauth.v1.OAuthAppService.RegisterApp:output_type -> slipway.oauth.v1.RegisterAppResponse
+	4,  // 21: slipway.oauth.v1.OAuthAppService.GetApp:output_type -> slipway.oauth.v1.GetAppResponse
+	6,  // 22: slipway.oauth.v1.OAuthAppService.ListApps:output_type -> slipway.oauth.v1.ListAppsResponse
+	8,  // 23: slipway.oauth.v1.OAuthAppService.RotateAppSecret:output_type -> slipway.oauth.v1.RotateAppSecretResponse
+	10, // 24: slipway.oauth.v1.OAuthAppService.DeleteApp:output_type -> slipway.oauth.v1.DeleteAppResponse
+	12, // 25: slipway.oauth.v1.OAuthAppService.DescribeToken:output_type -> slipway.oauth.v1.DescribeTokenResponse
+	15, // 26: slipway.oauth.v1.OAuthAppService.ListGrants:output_type -> slipway.oauth.v1.ListGrantsResponse
+	17, // 27: slipway.oauth.v1.OAuthAppService.RevokeGrant:output_type -> slipway.oauth.v1.RevokeGrantResponse
+	20, // [20:28] is the sub-list for method output_type
+	12, // [12:20] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_slipway_oauth_v1_oauth_proto_init() }
@@ -855,7 +1158,7 @@ func file_slipway_oauth_v1_oauth_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_slipway_oauth_v1_oauth_proto_rawDesc), len(file_slipway_oauth_v1_oauth_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,11 +22,14 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	OAuthAppService_RegisterApp_FullMethodName   = "/slipway.oauth.v1.OAuthAppService/RegisterApp"
-	OAuthAppService_GetApp_FullMethodName        = "/slipway.oauth.v1.OAuthAppService/GetApp"
-	OAuthAppService_DescribeToken_FullMethodName = "/slipway.oauth.v1.OAuthAppService/DescribeToken"
-	OAuthAppService_ListGrants_FullMethodName    = "/slipway.oauth.v1.OAuthAppService/ListGrants"
-	OAuthAppService_RevokeGrant_FullMethodName   = "/slipway.oauth.v1.OAuthAppService/RevokeGrant"
+	OAuthAppService_RegisterApp_FullMethodName     = "/slipway.oauth.v1.OAuthAppService/RegisterApp"
+	OAuthAppService_GetApp_FullMethodName          = "/slipway.oauth.v1.OAuthAppService/GetApp"
+	OAuthAppService_ListApps_FullMethodName        = "/slipway.oauth.v1.OAuthAppService/ListApps"
+	OAuthAppService_RotateAppSecret_FullMethodName = "/slipway.oauth.v1.OAuthAppService/RotateAppSecret"
+	OAuthAppService_DeleteApp_FullMethodName       = "/slipway.oauth.v1.OAuthAppService/DeleteApp"
+	OAuthAppService_DescribeToken_FullMethodName   = "/slipway.oauth.v1.OAuthAppService/DescribeToken"
+	OAuthAppService_ListGrants_FullMethodName      = "/slipway.oauth.v1.OAuthAppService/ListGrants"
+	OAuthAppService_RevokeGrant_FullMethodName     = "/slipway.oauth.v1.OAuthAppService/RevokeGrant"
 )
 
 // OAuthAppServiceClient is the client API for OAuthAppService service.
@@ -38,6 +41,12 @@ type OAuthAppServiceClient interface {
 	// RegisterApp answers the client_secret, this once.
 	RegisterApp(ctx context.Context, in *RegisterAppRequest, opts ...grpc.CallOption) (*RegisterAppResponse, error)
 	GetApp(ctx context.Context, in *GetAppRequest, opts ...grpc.CallOption) (*GetAppResponse, error)
+	// ListApps lists the apps that the caller's organization has registered, the oldest first.
+	ListApps(ctx context.Context, in *ListAppsRequest, opts ...grpc.CallOption) (*ListAppsResponse, error)
+	// RotateAppSecret answers another client_secret, this once; the old one ends at once.
+	RotateAppSecret(ctx context.Context, in *RotateAppSecretRequest, opts ...grpc.CallOption) (*RotateAppSecretResponse, error)
+	// DeleteApp ends the app and every token that anybody gave it. It cannot be undone.
+	DeleteApp(ctx context.Context, in *DeleteAppRequest, opts ...grpc.CallOption) (*DeleteAppResponse, error)
 	// DescribeToken says who the caller's token speaks for, and with which scopes.
 	DescribeToken(ctx context.Context, in *DescribeTokenRequest, opts ...grpc.CallOption) (*DescribeTokenResponse, error)
 	// ListGrants answers what the caller has allowed apps to do, newest first.
@@ -68,6 +77,36 @@ func (c *oAuthAppServiceClient) GetApp(ctx context.Context, in *GetAppRequest, o
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetAppResponse)
 	err := c.cc.Invoke(ctx, OAuthAppService_GetApp_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *oAuthAppServiceClient) ListApps(ctx context.Context, in *ListAppsRequest, opts ...grpc.CallOption) (*ListAppsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListAppsResponse)
+	err := c.cc.Invoke(ctx, OAuthAppService_ListApps_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *oAuthAppServiceClient) RotateAppSecret(ctx context.Context, in *RotateAppSecretRequest, opts ...grpc.CallOption) (*RotateAppSecretResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RotateAppSecretResponse)
+	err := c.cc.Invoke(ctx, OAuthAppService_RotateAppSecret_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *oAuthAppServiceClient) DeleteApp(ctx context.Context, in *DeleteAppRequest, opts ...grpc.CallOption) (*DeleteAppResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteAppResponse)
+	err := c.cc.Invoke(ctx, OAuthAppService_DeleteApp_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -113,6 +152,12 @@ type OAuthAppServiceServer interface {
 	// RegisterApp answers the client_secret, this once.
 	RegisterApp(context.Context, *RegisterAppRequest) (*RegisterAppResponse, error)
 	GetApp(context.Context, *GetAppRequest) (*GetAppResponse, error)
+	// ListApps lists the apps that the caller's organization has registered, the oldest first.
+	ListApps(context.Context, *ListAppsRequest) (*ListAppsResponse, error)
+	// RotateAppSecret answers another client_secret, this once; the old one ends at once.
+	RotateAppSecret(context.Context, *RotateAppSecretRequest) (*RotateAppSecretResponse, error)
+	// DeleteApp ends the app and every token that anybody gave it. It cannot be undone.
+	DeleteApp(context.Context, *DeleteAppRequest) (*DeleteAppResponse, error)
 	// DescribeToken says who the caller's token speaks for, and with which scopes.
 	DescribeToken(context.Context, *DescribeTokenRequest) (*DescribeTokenResponse, error)
 	// ListGrants answers what the caller has allowed apps to do, newest first.
@@ -134,6 +179,15 @@ func (UnimplementedOAuthAppServiceServer) RegisterApp(context.Context, *Register
 }
 func (UnimplementedOAuthAppServiceServer) GetApp(context.Context, *GetAppRequest) (*GetAppResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetApp not implemented")
+}
+func (UnimplementedOAuthAppServiceServer) ListApps(context.Context, *ListAppsRequest) (*ListAppsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListApps not implemented")
+}
+func (UnimplementedOAuthAppServiceServer) RotateAppSecret(context.Context, *RotateAppSecretRequest) (*RotateAppSecretResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RotateAppSecret not implemented")
+}
+func (UnimplementedOAuthAppServiceServer) DeleteApp(context.Context, *DeleteAppRequest) (*DeleteAppResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteApp not implemented")
 }
 func (UnimplementedOAuthAppServiceServer) DescribeToken(context.Context, *DescribeTokenRequest) (*DescribeTokenResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DescribeToken not implemented")
@@ -197,6 +251,60 @@ func _OAuthAppService_GetApp_Handler(srv interface{}, ctx context.Context, dec f
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(OAuthAppServiceServer).GetApp(ctx, req.(*GetAppRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OAuthAppService_ListApps_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListAppsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OAuthAppServiceServer).ListApps(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OAuthAppService_ListApps_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OAuthAppServiceServer).ListApps(ctx, req.(*ListAppsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OAuthAppService_RotateAppSecret_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RotateAppSecretRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OAuthAppServiceServer).RotateAppSecret(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OAuthAppService_RotateAppSecret_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OAuthAppServiceServer).RotateAppSecret(ctx, req.(*RotateAppSecretRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OAuthAppService_DeleteApp_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteAppRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OAuthAppServiceServer).DeleteApp(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OAuthAppService_DeleteApp_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OAuthAppServiceServer).DeleteApp(ctx, req.(*DeleteAppRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -269,6 +377,18 @@ var OAuthAppService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetApp",
 			Handler:    _OAuthAppService_GetApp_Handler,
+		},
+		{
+			MethodName: "ListApps",
+			Handler:    _OAuthAppService_ListApps_Handler,
+		},
+		{
+			MethodName: "RotateAppSecret",
+			Handler:    _OAuthAppService_RotateAppSecret_Handler,
+		},
+		{
+			MethodName: "DeleteApp",
+			Handler:    _OAuthAppService_DeleteApp_Handler,
 		},
 		{
 			MethodName: "DescribeToken",
