@@ -262,6 +262,9 @@ func (p *platform) buildEdge(_ context.Context, g *ground) error {
 	if len(p.config.TrustedProxies) > 0 {
 		args = append(args, "--trusted-proxies", strings.Join(p.config.TrustedProxies, ","))
 	}
+	if len(p.config.ProxyProtocol) > 0 {
+		args = append(args, "--proxy-protocol-from", strings.Join(p.config.ProxyProtocol, ","))
+	}
 	if g.edgeKey != "" {
 		args = append(args, "--nats-creds", g.edgeKey)
 	}
