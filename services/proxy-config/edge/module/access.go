@@ -24,6 +24,10 @@ import (
 // exchangeVar is where a request's exchange is kept, for the handlers of errors too.
 const exchangeVar = "slipway.exchange"
 
+// answerBegan is set by the proxy to how long after it was asked an instance began its
+// answer.
+const answerBegan = "http.reverse_proxy.upstream.latency"
+
 // Bounds of what a client may put into a log, in bytes.
 const (
 	maxLoggedPath  = 1024
@@ -183,11 +187,12 @@ func (x *exchange) entry(r *http.Request, status int, now time.Time) *edgev1.Acc
 	if r.TLS != nil {
 		e.Tls = strings.TrimPrefix(tls.VersionName(r.TLS.Version), "TLS ")
 	}
-	if x.asked.IsZero() {
+	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if !ok {
 		return e
 	}
-	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
-		e.Upstream, _ = repl.GetString(lastTried)
+	if e.Upstream, _ = repl.GetString(lastTried); e.Upstream == "" {
+		return e
 	}
 	for _, u := range x.route.GetUpstreams() {
 		if u.GetAddress() == e.Upstream {
@@ -196,8 +201,13 @@ func (x *exchange) entry(r *http.Request, status int, now time.Time) *edgev1.Acc
 	}
 	if !x.connected.IsZero() {
 		e.Connect = durationpb.New(x.connected.Sub(x.asked))
-		if service := x.answered.Load(); service > 0 {
-			e.Service = durationpb.New(time.Duration(service))
+	}
+	if service := time.Duration(x.answered.Load()); service > 0 {
+		e.Service = durationpb.New(service)
+	} else if began, ok := repl.Get(answerBegan); ok {
+		// A transport that tells no trace of its connections tells this much.
+		if latency, ok := began.(time.Duration); ok && latency > 0 {
+			e.Service = durationpb.New(latency - e.GetConnect().AsDuration())
 		}
 	}
 	return e

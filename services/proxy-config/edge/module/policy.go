@@ -57,7 +57,7 @@ func (h *Policy) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhtt
 		if r.ContentLength > int64(min(limit, 1<<62)) {
 			return caddyhttp.Error(http.StatusRequestEntityTooLarge, errTooLarge)
 		}
-		body = &boundedBody{ReadCloser: r.Body, left: limit}
+		body = &boundedBody{ReadCloser: r.Body, limit: limit, left: limit}
 		r.Body = body
 	}
 	err := next.ServeHTTP(w, r)
@@ -79,13 +79,14 @@ func orElse(value, otherwise uint64) uint64 {
 // more, whatever length the client gave.
 type boundedBody struct {
 	io.ReadCloser
+	limit    uint64
 	left     uint64
 	exceeded atomic.Bool
 }
 
 func (b *boundedBody) Read(p []byte) (int, error) {
 	if b.exceeded.Load() {
-		return 0, errTooLarge
+		return 0, b.tooLarge()
 	}
 	// One byte more tells a body that ends here from one that goes on.
 	if uint64(len(p)) > b.left+1 {
@@ -95,11 +96,13 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 	if uint64(n) > b.left {
 		b.exceeded.Store(true)
 		n, b.left = int(b.left), 0
-		return n, errTooLarge
+		return n, b.tooLarge()
 	}
 	b.left -= uint64(n)
 	return n, err
 }
+
+func (b *boundedBody) tooLarge() error { return &http.MaxBytesError{Limit: int64(min(b.limit, 1<<62))} }
 
 var (
 	_ caddy.Provisioner           = (*Policy)(nil)
