@@ -42,7 +42,7 @@ func nodePublishes(node string) []string {
 }
 
 func edgePublishes() []string {
-	allow := []string{subjects.AllEdgesApplied, subjects.AllEdgeUpstreams, subjects.AllEdgeCertificates, subjects.DNSChallengeRequests}
+	allow := []string{subjects.AllEdgesApplied, subjects.AllEdgeUpstreams, subjects.AllEdgeCertificates, subjects.AllAccessLogs, subjects.AllRequestSummaries, subjects.DNSChallengeRequests}
 	allow = append(allow, readsBucket(subjects.BucketRoutes)...)
 	for _, shared := range []string{subjects.BucketCertificates, subjects.BucketCertificateLocks} {
 		allow = append(allow, readsBucket(shared)...)

@@ -36,6 +36,12 @@ const (
 	certificateMax = 256 << 10
 	// certificateLocksMax is for more locks than edges ever hold.
 	certificateLocksMax = 16 << 20
+	// AccessLogsKept is how long requests can be looked back at, if there is room.
+	AccessLogsKept = time.Hour
+	accessLogsSize = 48 << 20
+	// accessLogsEach bounds the batches of one app, so that a busy one leaves room.
+	accessLogsEach = 1024
+	summariesSize  = 16 << 20
 )
 
 // Provision makes the platform's streams and buckets, or brings those that are
@@ -81,6 +87,32 @@ func Provision(ctx context.Context, js jetstream.JetStream, replicas int) error 
 			Discard:           jetstream.DiscardOld,
 			AllowDirect:       true,
 			Duplicates:        time.Second,
+		},
+		{
+			Name:              subjects.StreamAccessLogs,
+			Description:       "What edges served of late, request by request.",
+			Subjects:          []string{subjects.AllAccessLogs},
+			Storage:           jetstream.MemoryStorage,
+			Replicas:          replicas,
+			MaxAge:            AccessLogsKept,
+			MaxBytes:          accessLogsSize,
+			MaxMsgsPerSubject: accessLogsEach,
+			Discard:           jetstream.DiscardOld,
+			// Edges do not wait to hear that a batch was kept.
+			NoAck:      true,
+			Duplicates: time.Second,
+		},
+		{
+			Name:        subjects.StreamRequestSummaries,
+			Description: "How many requests edges served of late, and how fast.",
+			Subjects:    []string{subjects.AllRequestSummaries},
+			Storage:     jetstream.MemoryStorage,
+			Replicas:    replicas,
+			MaxAge:      AccessLogsKept,
+			MaxBytes:    summariesSize,
+			Discard:     jetstream.DiscardOld,
+			NoAck:       true,
+			Duplicates:  time.Second,
 		},
 	} {
 		if _, err := js.CreateOrUpdateStream(ctx, stream); err != nil {

@@ -16,6 +16,10 @@ const (
 	StreamProbes = "PROBES"
 	// StreamDeliveries keeps the last state of each delivery to a webhook.
 	StreamDeliveries = "DELIVERIES"
+	// StreamAccessLogs keeps what edges served of late, request by request, in memory.
+	StreamAccessLogs = "ACCESSLOGS"
+	// StreamRequestSummaries keeps sums of the same, in memory.
+	StreamRequestSummaries = "REQUESTSUMMARIES"
 
 	// BucketDesired says what each node must run; key DesiredKey.
 	BucketDesired = "VIEW_desired"
@@ -71,6 +75,12 @@ const AllProbes = "probe.>"
 
 // AllDeliveries matches every delivery to a webhook.
 const AllDeliveries = "delivery.>"
+
+// AllAccessLogs matches the batches of every app's access log.
+const AllAccessLogs = "log.router.>"
+
+// AllRequestSummaries matches the sums of every app's requests.
+const AllRequestSummaries = "metric.router.>"
 
 // AllEdgesApplied matches what every edge says of its route table.
 const AllEdgesApplied = "edge.applied.*"
@@ -174,6 +184,12 @@ func Probe(org, deployment, instance string) string {
 
 // Delivery is where the state of one delivery to a webhook is.
 func Delivery(org, webhook, id string) string { return "delivery." + org + "." + webhook + "." + id }
+
+// AccessLog is where edges put the batches of one app's access log.
+func AccessLog(org, deployment string) string { return "log.router." + org + "." + deployment }
+
+// RequestSummary is where edges put the sums of one app's requests.
+func RequestSummary(org, deployment string) string { return "metric.router." + org + "." + deployment }
 
 // EdgeApplied is where one edge says which route table revision it serves.
 func EdgeApplied(edge string) string { return "edge.applied." + edge }

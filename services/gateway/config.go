@@ -22,6 +22,7 @@ import (
 	"github.com/slipway-paas/slipway/services/gateway/authn"
 	"github.com/slipway-paas/slipway/services/gateway/idempotency"
 	"github.com/slipway-paas/slipway/services/gateway/ratelimit"
+	"github.com/slipway-paas/slipway/services/gateway/requests"
 )
 
 // Config is what an operator of the platform can set. Zero values mean defaults.
@@ -81,6 +82,17 @@ type ProbeFeed interface {
 	Follow(ctx context.Context, handle func(*healthv1.ProbeResult)) error
 }
 
+// RequestReader knows what edges said of requests; requests.JetStream is one.
+type RequestReader interface {
+	// Last returns the last so many entries of an access log and the sequence they go
+	// up to.
+	Last(ctx context.Context, org, deployment string, most int) ([]requests.Entry, uint64, error)
+	// Follow hands over the entries after that sequence until ctx ends.
+	Follow(ctx context.Context, org, deployment string, after uint64, handle func([]requests.Entry) error) error
+	// Sum adds up the requests of the last so long.
+	Sum(ctx context.Context, org, deployment string, window time.Duration) (requests.Sums, error)
+}
+
 // Deps are what the gateway stands on.
 type Deps struct {
 	Scheduler schedulerv1.SchedulerServiceClient
@@ -105,6 +117,8 @@ type Deps struct {
 	Answers *idempotency.Keeper
 	// Probes may be nil: last_health_check then comes from events alone.
 	Probes ProbeFeed
+	// Requests may be nil: there are no access logs and figures of requests then.
+	Requests RequestReader
 	// Services says which parts of the platform are ready, for GET /api/v1/health.
 	// It must answer at once.
 	Services func() map[string]bool

@@ -116,7 +116,7 @@ func TestTheOpenAPIDocumentListsEveryPath(t *testing.T) {
 		}
 	}
 	for _, path := range []string{
-		"/api/deploy/apps/{id}/events", "/api/v1/events", "/api/v1/health", "/api/oauth/authorize", "/api/oauth/token",
+		"/api/deploy/apps/{id}/events", "/api/v1/events", "/api/v1/apps/{name}/logs", "/api/v1/health", "/api/oauth/authorize", "/api/oauth/token",
 		"/api/oauth/revoke", "/api/oauth/introspect", "/api/oauth/device/code",
 	} {
 		if paths[path] == nil {

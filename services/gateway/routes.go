@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
+	appsv1 "github.com/slipway-paas/slipway/gen/slipway/apps/v1"
 	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	oauthv1 "github.com/slipway-paas/slipway/gen/slipway/oauth/v1"
@@ -41,6 +42,7 @@ func (r route) pattern() string { return r.method + " " + r.path }
 func dialects() []protoreflect.ServiceDescriptor {
 	return []protoreflect.ServiceDescriptor{
 		deployv1.File_slipway_deploy_v1_deploy_proto.Services().ByName("DeployService"),
+		appsv1.File_slipway_apps_v1_ingress_proto.Services().ByName("IngressService"),
 		adminv1.File_slipway_admin_v1_admin_proto.Services().ByName("AdminService"),
 		identityv1.File_slipway_identity_v1_accounts_proto.Services().ByName("AccountService"),
 		identityv1.File_slipway_identity_v1_accounts_proto.Services().ByName("SignUpService"),
@@ -117,6 +119,7 @@ type dialectServers struct {
 	apps     *appServer
 	events   *eventServer
 	webhooks *webhookServer
+	ingress  *ingressServer
 }
 
 func (s dialectServers) grpc(r grpc.ServiceRegistrar) {
@@ -129,6 +132,7 @@ func (s dialectServers) grpc(r grpc.ServiceRegistrar) {
 	oauthv1.RegisterOAuthAppServiceServer(r, s.apps)
 	streamv1.RegisterEventServiceServer(r, s.events)
 	webhooksv1.RegisterWebhookServiceServer(r, s.webhooks)
+	appsv1.RegisterIngressServiceServer(r, s.ingress)
 }
 
 func (s dialectServers) rest(mux *runtime.ServeMux) error {
@@ -142,6 +146,7 @@ func (s dialectServers) rest(mux *runtime.ServeMux) error {
 		identityv1.RegisterApiKeyServiceHandlerServer(ctx, mux, s.keys),
 		oauthv1.RegisterOAuthAppServiceHandlerServer(ctx, mux, s.apps),
 		webhooksv1.RegisterWebhookServiceHandlerServer(ctx, mux, s.webhooks),
+		appsv1.RegisterIngressServiceHandlerServer(ctx, mux, s.ingress),
 	)
 }
 

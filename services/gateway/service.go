@@ -81,6 +81,7 @@ func New(c Config, d Deps) (*Service, error) {
 		orgs: &orgServer{orgs: d.Orgs, log: d.Log}, keys: &keyServer{keys: d.APIKeys, log: d.Log},
 		apps:   &appServer{identity: d.OAuth, log: d.Log},
 		events: &eventServer{streams: s.streams, log: d.Log}, webhooks: &webhookServer{webhooks: d.Webhooks, log: d.Log},
+		ingress: &ingressServer{deploy: deploy, requests: d.Requests},
 	}
 	register.grpc(s.rpc)
 	health := &healthReport{services: d.Services, edges: d.Edges, version: d.Version}
@@ -91,7 +92,7 @@ func New(c Config, d Deps) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.door, err = newDoor(deploy, register.rest, s.guard, limits, s.rpc, health, pages, document, d); err != nil {
+	if s.door, err = newDoor(deploy, register.ingress, register.rest, s.guard, limits, s.rpc, health, pages, document, d); err != nil {
 		return nil, err
 	}
 	return s, nil

@@ -30,7 +30,9 @@ type Config struct {
 	EdgeHTTP  string `koanf:"edge-http" default:":8000" usage:"host:port where apps are served over HTTP"`
 	EdgeHTTPS string `koanf:"edge-https" default:":8443" usage:"host:port where apps are served over HTTPS"`
 	// TrustedProxies stand before the edge.
-	TrustedProxies []string `koanf:"edge-trusted-proxies" usage:"address ranges (CIDR) of proxies in front of the edge, whose X-Forwarded-For is believed"`
+	TrustedProxies []string `koanf:"edge-trusted-proxies" usage:"address ranges (CIDR) of proxies in front of the edge, whose X-Forwarded-For is believed; cloudflare stands for Cloudflare's"`
+	// ProxyProtocol are load balancers before the edge.
+	ProxyProtocol []string `koanf:"edge-proxy-protocol-from" usage:"address ranges (CIDR) of load balancers that begin connections to the edge with a PROXY protocol header"`
 	// Settings are how the edge serves HTTPS.
 	edgetls.Settings
 	Registry string `koanf:"registry" default:"127.0.0.1:5055" usage:"host:port of the built-in OCI registry"`
@@ -97,8 +99,13 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("--base-domain: %q is no domain; use lowercase letters, digits and hyphens between dots", c.BaseDomain))
 	}
 	for _, r := range c.TrustedProxies {
+		if _, err := netip.ParsePrefix(r); err != nil && r != "cloudflare" {
+			errs = append(errs, fmt.Errorf("--edge-trusted-proxies: %q is no address range, e.g. 10.0.0.0/8, and not cloudflare", r))
+		}
+	}
+	for _, r := range c.ProxyProtocol {
 		if _, err := netip.ParsePrefix(r); err != nil {
-			errs = append(errs, fmt.Errorf("--edge-trusted-proxies: %q is no address range, e.g. 10.0.0.0/8", r))
+			errs = append(errs, fmt.Errorf("--edge-proxy-protocol-from: %q is no address range, e.g. 10.0.0.0/8", r))
 		}
 	}
 	if err := c.Settings.Validate(c.BaseDomain); err != nil {

@@ -29,6 +29,7 @@ import (
 	"github.com/slipway-paas/slipway/services/gateway/idempotency"
 	"github.com/slipway-paas/slipway/services/gateway/probes"
 	"github.com/slipway-paas/slipway/services/gateway/ratelimit"
+	"github.com/slipway-paas/slipway/services/gateway/requests"
 	"github.com/slipway-paas/slipway/services/health"
 	"github.com/slipway-paas/slipway/services/identity"
 	proxyconfig "github.com/slipway-paas/slipway/services/proxy-config"
@@ -263,6 +264,9 @@ func (p *platform) buildEdge(_ context.Context, g *ground) error {
 	if len(p.config.TrustedProxies) > 0 {
 		args = append(args, "--trusted-proxies", strings.Join(p.config.TrustedProxies, ","))
 	}
+	if len(p.config.ProxyProtocol) > 0 {
+		args = append(args, "--proxy-protocol-from", strings.Join(p.config.ProxyProtocol, ","))
+	}
 	if g.edgeKey != "" {
 		args = append(args, "--nats-creds", g.edgeKey)
 	}
@@ -310,6 +314,7 @@ func (p *platform) buildGateway(ctx context.Context, g *ground) error {
 		Rates:     ratelimit.NewKV(rates),
 		Answers:   answers,
 		Probes:    probes.NewJetStream(g.js, p.log),
+		Requests:  requests.NewJetStream(g.js, time.Now),
 		Services:  p.services,
 		Edges:     heard.Edges,
 		Version:   p.options.Version,

@@ -2,6 +2,7 @@ package authn
 
 import (
 	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
+	appsv1 "github.com/slipway-paas/slipway/gen/slipway/apps/v1"
 	deployv1 "github.com/slipway-paas/slipway/gen/slipway/deploy/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	oauthv1 "github.com/slipway-paas/slipway/gen/slipway/oauth/v1"
@@ -29,6 +30,9 @@ var (
 	// The deploy dialect is for OAuth apps.
 	deployRead   = rule{accessToken: access.DeployRead}
 	deployManage = rule{accessToken: access.DeployManage}
+	// The ingress of an app is for people and what acts for them.
+	ingressRead   = rule{accessToken: access.DeployRead, session: access.DeployRead, apiKey: access.DeployRead}
+	ingressManage = rule{accessToken: access.DeployManage, session: access.AppsWrite, apiKey: access.AppsWrite}
 	// eventsRead is for people and what acts for them.
 	eventsRead = rule{accessToken: access.EventsRead, session: access.EventsRead, apiKey: access.EventsRead}
 	// platform is for those who run it, by whatever they hold.
@@ -55,6 +59,11 @@ var rules = map[string]rule{
 	deployv1.DeployService_StopDeployment_FullMethodName:         deployManage,
 	deployv1.DeployService_DestroyDeployment_FullMethodName:      deployManage,
 	deployv1.DeployService_FollowDeploymentEvents_FullMethodName: deployRead,
+
+	appsv1.IngressService_GetIngress_FullMethodName:        ingressRead,
+	appsv1.IngressService_ConfigureIngress_FullMethodName:  ingressManage,
+	appsv1.IngressService_GetRequestMetrics_FullMethodName: ingressRead,
+	appsv1.IngressService_FollowAccessLog_FullMethodName:   ingressRead,
 
 	streamv1.EventService_FollowEvents_FullMethodName: eventsRead,
 

@@ -14,6 +14,11 @@ type object = map[string]any
 // caddyConfig is all that Caddy is told. It stays the same for the life of the
 // process: what changes with routes is in the table.
 func caddyConfig(c Config, tracing bool) ([]byte, error) {
+	proxies, _, err := c.proxies()
+	if err != nil {
+		return nil, err
+	}
+	c.TrustedProxies = proxies
 	servers := object{
 		"http":    c.server(c.HTTP, false, c.appRoutes(false, tracing)),
 		"metrics": metricsServer(c.Metrics),
@@ -56,14 +61,16 @@ func (c Config) server(listen string, tls bool, routes []object) object {
 		"protocols": []string{"h1"},
 		// Counted below TLS: net/http tells who speaks HTTP to the TLS port so only when it
 		// has the TLS connection itself.
-		"listener_wrappers":   []object{{"wrapper": module.Listener}, {"wrapper": "tls"}},
+		"listener_wrappers":   c.listenerWrappers(),
 		"read_header_timeout": c.HeaderTimeout.String(),
 		"idle_timeout":        "2m",
 		"max_header_bytes":    64 << 10,
 		// Certificates and redirects are ours: they follow the table.
 		"automatic_https": object{"disable": true},
 		"routes":          routes,
-		"errors":          object{"routes": []object{{"handle": []object{answerRequestID(), {"handler": module.HandlerErrors}}}}},
+		"errors": object{"routes": []object{{"handle": []object{
+			{"handler": module.HandlerAccess, "errors": true}, answerRequestID(), {"handler": module.HandlerErrors},
+		}}}},
 	}
 	if len(c.TrustedProxies) > 0 {
 		s["trusted_proxies"] = object{"source": "static", "ranges": c.TrustedProxies}
@@ -80,7 +87,10 @@ func (c Config) server(listen string, tls bool, routes []object) object {
 
 // appRoutes is the one chain that every request for an app takes.
 func (c Config) appRoutes(tls, tracing bool) []object {
-	chain := []object{{"handler": module.HandlerIDs, "traceparent": !tracing}}
+	chain := []object{
+		{"handler": module.HandlerClient}, {"handler": module.HandlerAccess},
+		{"handler": module.HandlerIDs, "traceparent": !tracing},
+	}
 	if tracing {
 		chain = append(chain, object{"handler": "tracing", "span": "{http.request.method}"})
 	}
@@ -90,10 +100,17 @@ func (c Config) appRoutes(tls, tracing bool) []object {
 	chain = append(chain, c.secured(tls)...)
 	chain = append(chain,
 		object{"handler": module.HandlerHop},
+		object{"handler": module.HandlerPolicy, "max_request_bytes": c.MaxRequest},
 		object{"handler": module.HandlerRoute},
-		object{"handler": module.HandlerProxy, "body_timeout": c.BodyTimeout},
 	)
-	return []object{{"handle": chain}}
+	routes := []object{{"handle": chain}}
+	if c.Compression {
+		routes = append(routes, compression())
+	}
+	return append(routes, object{"handle": []object{
+		{"handler": module.HandlerDeadline},
+		{"handler": module.HandlerProxy, "body_timeout": c.BodyTimeout, "answer_timeout": c.RequestTimeout},
+	}})
 }
 
 // answerRequestID gives the id to the client too, unless the app answered one.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/slipway-paas/slipway/libs/edgetls"
 	"github.com/slipway-paas/slipway/libs/subjects"
+	"github.com/slipway-paas/slipway/services/proxy-config/edge/cloudflare"
 	"github.com/slipway-paas/slipway/services/proxy-config/edge/table"
 )
 
@@ -25,7 +26,12 @@ type Config struct {
 	DataDir        string        `koanf:"data-dir" default:".slipway/edge" usage:"directory for certificates and the copy of the route table"`
 	Metrics        string        `koanf:"metrics" default:"127.0.0.1:9464" usage:"loopback host:port for /metrics and /ready"`
 	EdgeID         string        `koanf:"edge-id" usage:"name of this edge, unique among edges; made at start when empty"`
-	TrustedProxies []string      `koanf:"trusted-proxies" usage:"address ranges (CIDR) of proxies in front, whose X-Forwarded-For is believed"`
+	TrustedProxies []string      `koanf:"trusted-proxies" usage:"address ranges (CIDR) of proxies in front, whose X-Forwarded-For is believed; cloudflare stands for Cloudflare's, whose CF-Connecting-IP is believed too"`
+	CloudflareFile string        `koanf:"cloudflare-ranges" usage:"file with Cloudflare's address ranges, one a line, instead of the list that is built in"`
+	ProxyProtocol  []string      `koanf:"proxy-protocol-from" usage:"address ranges (CIDR) of load balancers that begin connections with a PROXY protocol header"`
+	MaxRequest     int64         `koanf:"max-request-bytes" default:"1073741824" usage:"largest body of a request, in bytes, for apps that set none; 0 for no limit"`
+	RequestTimeout time.Duration `koanf:"request-timeout" default:"5m" usage:"how long an app may take to begin its answer; apps may ask for less"`
+	Compression    bool          `koanf:"compression" default:"true" usage:"compress answers (zstd, gzip) that the app did not; apps may ask for none"`
 	LogLevel       string        `koanf:"log-level" default:"info" usage:"debug, info, warn or error"`
 	BaseDomain     string        `koanf:"base-domain" usage:"domain that the platform's own names are under; with --tls acme others need to be verified"`
 	Grace          time.Duration `koanf:"grace" default:"10s" usage:"how long requests may take to finish after SIGTERM"`
@@ -64,9 +70,23 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("--edge-id: %q may hold letters, digits, hyphens and underscores only", c.EdgeID))
 	}
 	for _, r := range c.TrustedProxies {
-		if _, err := netip.ParsePrefix(r); err != nil {
-			errs = append(errs, fmt.Errorf("--trusted-proxies: %q is no address range, e.g. 10.0.0.0/8", r))
+		if _, err := netip.ParsePrefix(r); err != nil && r != cloudflare.Keyword {
+			errs = append(errs, fmt.Errorf("--trusted-proxies: %q is no address range, e.g. 10.0.0.0/8, and not %s", r, cloudflare.Keyword))
 		}
+	}
+	if _, err := cloudflare.Ranges(c.CloudflareFile); err != nil {
+		errs = append(errs, fmt.Errorf("--cloudflare-ranges: %w", err))
+	}
+	for _, r := range c.ProxyProtocol {
+		if _, err := netip.ParsePrefix(r); err != nil {
+			errs = append(errs, fmt.Errorf("--proxy-protocol-from: %q is no address range, e.g. 10.0.0.0/8", r))
+		}
+	}
+	if c.MaxRequest < 0 {
+		errs = append(errs, fmt.Errorf("--max-request-bytes: %d must be 0 or more", c.MaxRequest))
+	}
+	if c.RequestTimeout < time.Second || c.RequestTimeout > time.Hour {
+		errs = append(errs, fmt.Errorf("--request-timeout: %s must be 1s to 1h", c.RequestTimeout))
 	}
 	switch strings.ToLower(c.LogLevel) {
 	case "debug", "info", "warn", "error":
@@ -114,6 +134,24 @@ func (c Config) publicHTTPSPort() int {
 		return 443
 	}
 	return number
+}
+
+// proxies are the ranges of the proxies in front, and those of them that are
+// Cloudflare's. c must be valid.
+func (c Config) proxies() (all []string, ofCloudflare []netip.Prefix, err error) {
+	for _, r := range c.TrustedProxies {
+		if r != cloudflare.Keyword {
+			all = append(all, r)
+			continue
+		}
+		if ofCloudflare, err = cloudflare.Ranges(c.CloudflareFile); err != nil {
+			return nil, nil, err
+		}
+		for _, r := range ofCloudflare {
+			all = append(all, r.String())
+		}
+	}
+	return all, ofCloudflare, nil
 }
 
 func loopback(host string) bool {

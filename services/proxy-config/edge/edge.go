@@ -11,16 +11,21 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	_ "github.com/caddyserver/caddy/v2/modules/standard" // the modules that Caddy's own binary has
 
+	"github.com/slipway-paas/slipway/services/proxy-config/edge/access"
 	"github.com/slipway-paas/slipway/services/proxy-config/edge/certs"
 	"github.com/slipway-paas/slipway/services/proxy-config/edge/feed"
 	"github.com/slipway-paas/slipway/services/proxy-config/edge/module"
 	"github.com/slipway-paas/slipway/services/proxy-config/edge/pages"
 	"github.com/slipway-paas/slipway/services/proxy-config/edge/table"
 )
+
+// lastWords is how long the end of access logs may take to be sent.
+const lastWords = time.Second
 
 // Run serves until ctx ends, then lets requests finish for at most cfg.Grace.
 // Caddy is one in a process, and so is Run: call it once. It fails when the data
@@ -65,8 +70,21 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	line, err := access.Connect(id, cfg.NATS, cfg.NATSCreds, log)
+	if err != nil {
+		return err
+	}
+	defer line.Close()
+	recorder := access.New(id, line, log)
+	_, ofCloudflare, err := cfg.proxies()
+	if err != nil {
+		return err
+	}
 	conns := module.NewConns()
-	module.Register(module.Deps{Table: routes, Pages: writer, Conns: conns, Certs: keeper, Storage: storage, Connected: f.Connected, Away: f.Away, Pool: newPool(cfg, f, log), Tunnels: tunnels})
+	module.Register(module.Deps{
+		Table: routes, Pages: writer, Conns: conns, Certs: keeper, Storage: storage, Access: recorder, Cloudflare: ofCloudflare,
+		Connected: f.Connected, Away: f.Away, Pool: newPool(cfg, f, log), Tunnels: tunnels,
+	})
 	config, err := caddyConfig(cfg, tracingWanted(os.Getenv))
 	if err != nil {
 		return err
@@ -76,6 +94,10 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	fed := make(chan error, 1)
 	go func() { fed <- f.Run(feedCtx) }()
 	defer func() { stopFeed(); <-fed }()
+	recorded := make(chan struct{})
+	go func() { defer close(recorded); recorder.Run(feedCtx, routed(routes)) }()
+	// What was served last is told before the connection is closed.
+	defer func() { stopFeed(); <-recorded; _ = line.FlushTimeout(lastWords) }()
 
 	if !waitForTable(ctx, f, routes, log) {
 		return nil
@@ -125,4 +147,19 @@ func tracingWanted(getenv func(string) string) bool {
 		return exporter != "none"
 	}
 	return getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != ""
+}
+
+// routed returns the deployments that have a route, made anew when the table changed.
+func routed(t *table.Table) func() map[string]struct{} {
+	var version uint64
+	var ids map[string]struct{}
+	return func() map[string]struct{} {
+		if now := t.Version(); ids == nil || now != version {
+			version, ids = now, map[string]struct{}{}
+			for _, r := range t.Routes() {
+				ids[r.GetDeploymentId()] = struct{}{}
+			}
+		}
+		return ids
+	}
 }

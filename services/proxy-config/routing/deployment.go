@@ -38,7 +38,8 @@ type deployment struct {
 	next        string // release rolling out; empty for none
 	numbers     map[string]uint32
 	instances   map[string]*instance
-	drain       *durationpb.Duration // of the last release asked for; nil when it has none
+	drain       *durationpb.Duration   // of the last release asked for; nil when it has none
+	policy      *routingv1.RoutePolicy // nil for the edges' defaults; never changed
 	bound       binding
 	sequence    uint64
 	traceParent string
@@ -98,6 +99,8 @@ func (d *deployment) evolve(rec eventstore.Recorded) {
 		d.namesHeld, d.ended = false, true
 		d.phase, d.live, d.next = phaseDestroyed, "", ""
 		d.retire(func(*instance) bool { return true })
+	case *deploymentv1.IngressConfigured:
+		d.policy = e.GetPolicy()
 	case *deploymentv1.InstancesRescheduled:
 		d.rescheduled(e)
 	case *deploymentv1.InstancesRetired:
@@ -215,7 +218,7 @@ func (d *deployment) route(host string) *routingv1.Route {
 	release, instances := d.serving()
 	r := &routingv1.Route{
 		Host: host, OrgId: d.org, DeploymentId: d.id, ReleaseId: release,
-		State: d.state(len(instances)), Sequence: d.sequence, Policy: d.withDrain(nil),
+		State: d.state(len(instances)), Sequence: d.sequence, Policy: d.withDrain(d.policy),
 	}
 	for _, i := range instances {
 		r.Upstreams = append(r.Upstreams, &routingv1.Upstream{InstanceId: i.id, Address: i.address})

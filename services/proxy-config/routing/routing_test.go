@@ -193,6 +193,7 @@ func TestEveryEventOfTheSchemaIsFoldedOrKnownToSayNothingOfRoutes(t *testing.T) 
 		"StopRequested", "DeploymentStopped", "DestroyRequested", "DeploymentDestroyed", "ContainerStarted",
 		"ContainerExited", "ContainerRemoved", "InstanceHealthy", "InstanceUnhealthy", "RouteBound", "RouteRemoved",
 		"InstancesRescheduled", "InstancesRetired",
+		"IngressConfigured",
 		// These say nothing of routes.
 		"PlacementDeferred", "ImagePulled", "ImagePullFailed", "ContainerStartFailed",
 	}

@@ -29,6 +29,7 @@ const (
 	Restart = "restart"
 	Stop    = "stop"
 	Destroy = "destroy"
+	Ingress = "ingress"
 )
 
 // Change makes an entry, or says how an earlier one ended.
@@ -99,6 +100,10 @@ func Fold(before deployment.State, rec eventstore.Recorded) []Change {
 		return []Change{{Key: intentKey("stop", before), Status: Completed, Details: reason(e.Reason)}}
 	case *deploymentv1.DeploymentDestroyed:
 		return []Change{{Key: "destroy", Status: Completed, Details: reason(e.Reason)}}
+	case *deploymentv1.IngressConfigured:
+		c := open(key("ingress", rec), Ingress, e.InitiatedBy)
+		c.Status, c.Details = Completed, ingress(e.GetPolicy())
+		return []Change{c}
 	case *deploymentv1.ContainerExited:
 		return exited(before, e, rec)
 	case *deploymentv1.InstanceHealthy:

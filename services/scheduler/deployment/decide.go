@@ -107,6 +107,8 @@ func Decide(s State, c Command, _ time.Time) (proto.Message, error) {
 		return decideStop(s, c)
 	case Destroy:
 		return decideDestroy(s, c)
+	case ConfigureIngress:
+		return decideIngress(s, c)
 	case Schedule:
 		if s.Next == nil || s.Next.Id != c.ReleaseID || !s.Next.ScheduledAt.IsZero() || s.Intent != IntentNone {
 			return nil, nil

@@ -11,6 +11,7 @@
 package deploymentv1
 
 import (
+	v1 "github.com/slipway-paas/slipway/gen/slipway/routing/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
@@ -1204,6 +1205,61 @@ func (x *DeploymentDestroyed) GetReason() string {
 	return ""
 }
 
+// IngressConfigured says how edges treat the deployment's requests from here on.
+// Nothing rolls out for it.
+type IngressConfigured struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// policy is the whole of it, not what changed.
+	Policy        *v1.RoutePolicy `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`
+	InitiatedBy   string          `protobuf:"bytes,2,opt,name=initiated_by,json=initiatedBy,proto3" json:"initiated_by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IngressConfigured) Reset() {
+	*x = IngressConfigured{}
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IngressConfigured) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IngressConfigured) ProtoMessage() {}
+
+func (x *IngressConfigured) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IngressConfigured.ProtoReflect.Descriptor instead.
+func (*IngressConfigured) Descriptor() ([]byte, []int) {
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *IngressConfigured) GetPolicy() *v1.RoutePolicy {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+func (x *IngressConfigured) GetInitiatedBy() string {
+	if x != nil {
+		return x.InitiatedBy
+	}
+	return ""
+}
+
 type ImagePulled struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	ReleaseId  string                 `protobuf:"bytes,1,opt,name=release_id,json=releaseId,proto3" json:"release_id,omitempty"`
@@ -1219,7 +1275,7 @@ type ImagePulled struct {
 
 func (x *ImagePulled) Reset() {
 	*x = ImagePulled{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[18]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1231,7 +1287,7 @@ func (x *ImagePulled) String() string {
 func (*ImagePulled) ProtoMessage() {}
 
 func (x *ImagePulled) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[18]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1244,7 +1300,7 @@ func (x *ImagePulled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImagePulled.ProtoReflect.Descriptor instead.
 func (*ImagePulled) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{18}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ImagePulled) GetReleaseId() string {
@@ -1305,7 +1361,7 @@ type ImagePullFailed struct {
 
 func (x *ImagePullFailed) Reset() {
 	*x = ImagePullFailed{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[19]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1317,7 +1373,7 @@ func (x *ImagePullFailed) String() string {
 func (*ImagePullFailed) ProtoMessage() {}
 
 func (x *ImagePullFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[19]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1330,7 +1386,7 @@ func (x *ImagePullFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImagePullFailed.ProtoReflect.Descriptor instead.
 func (*ImagePullFailed) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{19}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ImagePullFailed) GetReleaseId() string {
@@ -1399,7 +1455,7 @@ type ContainerStarted struct {
 
 func (x *ContainerStarted) Reset() {
 	*x = ContainerStarted{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[20]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1411,7 +1467,7 @@ func (x *ContainerStarted) String() string {
 func (*ContainerStarted) ProtoMessage() {}
 
 func (x *ContainerStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[20]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1424,7 +1480,7 @@ func (x *ContainerStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerStarted.ProtoReflect.Descriptor instead.
 func (*ContainerStarted) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{20}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ContainerStarted) GetReleaseId() string {
@@ -1490,7 +1546,7 @@ type ContainerStartFailed struct {
 
 func (x *ContainerStartFailed) Reset() {
 	*x = ContainerStartFailed{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[21]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1502,7 +1558,7 @@ func (x *ContainerStartFailed) String() string {
 func (*ContainerStartFailed) ProtoMessage() {}
 
 func (x *ContainerStartFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[21]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1515,7 +1571,7 @@ func (x *ContainerStartFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerStartFailed.ProtoReflect.Descriptor instead.
 func (*ContainerStartFailed) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{21}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ContainerStartFailed) GetReleaseId() string {
@@ -1573,7 +1629,7 @@ type ContainerExited struct {
 
 func (x *ContainerExited) Reset() {
 	*x = ContainerExited{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[22]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1585,7 +1641,7 @@ func (x *ContainerExited) String() string {
 func (*ContainerExited) ProtoMessage() {}
 
 func (x *ContainerExited) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[22]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1598,7 +1654,7 @@ func (x *ContainerExited) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerExited.ProtoReflect.Descriptor instead.
 func (*ContainerExited) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{22}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ContainerExited) GetReleaseId() string {
@@ -1684,7 +1740,7 @@ type ContainerRemoved struct {
 
 func (x *ContainerRemoved) Reset() {
 	*x = ContainerRemoved{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[23]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1696,7 +1752,7 @@ func (x *ContainerRemoved) String() string {
 func (*ContainerRemoved) ProtoMessage() {}
 
 func (x *ContainerRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[23]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1709,7 +1765,7 @@ func (x *ContainerRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerRemoved.ProtoReflect.Descriptor instead.
 func (*ContainerRemoved) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{23}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ContainerRemoved) GetReleaseId() string {
@@ -1753,7 +1809,7 @@ type InstanceHealthy struct {
 
 func (x *InstanceHealthy) Reset() {
 	*x = InstanceHealthy{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[24]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1765,7 +1821,7 @@ func (x *InstanceHealthy) String() string {
 func (*InstanceHealthy) ProtoMessage() {}
 
 func (x *InstanceHealthy) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[24]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1778,7 +1834,7 @@ func (x *InstanceHealthy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceHealthy.ProtoReflect.Descriptor instead.
 func (*InstanceHealthy) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{24}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *InstanceHealthy) GetReleaseId() string {
@@ -1830,7 +1886,7 @@ type InstanceUnhealthy struct {
 
 func (x *InstanceUnhealthy) Reset() {
 	*x = InstanceUnhealthy{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[25]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1842,7 +1898,7 @@ func (x *InstanceUnhealthy) String() string {
 func (*InstanceUnhealthy) ProtoMessage() {}
 
 func (x *InstanceUnhealthy) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[25]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1855,7 +1911,7 @@ func (x *InstanceUnhealthy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceUnhealthy.ProtoReflect.Descriptor instead.
 func (*InstanceUnhealthy) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{25}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *InstanceUnhealthy) GetReleaseId() string {
@@ -1914,7 +1970,7 @@ type RouteBound struct {
 
 func (x *RouteBound) Reset() {
 	*x = RouteBound{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[26]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1926,7 +1982,7 @@ func (x *RouteBound) String() string {
 func (*RouteBound) ProtoMessage() {}
 
 func (x *RouteBound) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[26]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1939,7 +1995,7 @@ func (x *RouteBound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteBound.ProtoReflect.Descriptor instead.
 func (*RouteBound) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{26}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RouteBound) GetReleaseId() string {
@@ -1981,7 +2037,7 @@ type RouteRemoved struct {
 
 func (x *RouteRemoved) Reset() {
 	*x = RouteRemoved{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[27]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1993,7 +2049,7 @@ func (x *RouteRemoved) String() string {
 func (*RouteRemoved) ProtoMessage() {}
 
 func (x *RouteRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[27]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2006,7 +2062,7 @@ func (x *RouteRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteRemoved.ProtoReflect.Descriptor instead.
 func (*RouteRemoved) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{27}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RouteRemoved) GetHosts() []string {
@@ -2027,7 +2083,7 @@ var File_slipway_deployment_v1_events_proto protoreflect.FileDescriptor
 
 const file_slipway_deployment_v1_events_proto_rawDesc = "" +
 	"\n" +
-	"\"slipway/deployment/v1/events.proto\x12\x15slipway.deployment.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb8\x01\n" +
+	"\"slipway/deployment/v1/events.proto\x12\x15slipway.deployment.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a slipway/routing/v1/routing.proto\"\xb8\x01\n" +
 	"\x04Tier\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04slug\x18\x02 \x01(\tR\x04slug\x12&\n" +
@@ -2125,7 +2181,10 @@ const file_slipway_deployment_v1_events_proto_rawDesc = "" +
 	"\x10DestroyRequested\x12!\n" +
 	"\finitiated_by\x18\x01 \x01(\tR\vinitiatedBy\"-\n" +
 	"\x13DeploymentDestroyed\x12\x16\n" +
-	"\x06reason\x18\x01 \x01(\tR\x06reason\"\xc3\x01\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\"o\n" +
+	"\x11IngressConfigured\x127\n" +
+	"\x06policy\x18\x01 \x01(\v2\x1f.slipway.routing.v1.RoutePolicyR\x06policy\x12!\n" +
+	"\finitiated_by\x18\x02 \x01(\tR\vinitiatedBy\"\xc3\x01\n" +
 	"\vImagePulled\x12\x1d\n" +
 	"\n" +
 	"release_id\x18\x01 \x01(\tR\treleaseId\x12\x1f\n" +
@@ -2230,7 +2289,7 @@ func file_slipway_deployment_v1_events_proto_rawDescGZIP() []byte {
 	return file_slipway_deployment_v1_events_proto_rawDescData
 }
 
-var file_slipway_deployment_v1_events_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_slipway_deployment_v1_events_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_slipway_deployment_v1_events_proto_goTypes = []any{
 	(*Tier)(nil),                  // 0: slipway.deployment.v1.Tier
 	(*SealedEnv)(nil),             // 1: slipway.deployment.v1.SealedEnv
@@ -2250,28 +2309,30 @@ var file_slipway_deployment_v1_events_proto_goTypes = []any{
 	(*DeploymentStopped)(nil),     // 15: slipway.deployment.v1.DeploymentStopped
 	(*DestroyRequested)(nil),      // 16: slipway.deployment.v1.DestroyRequested
 	(*DeploymentDestroyed)(nil),   // 17: slipway.deployment.v1.DeploymentDestroyed
-	(*ImagePulled)(nil),           // 18: slipway.deployment.v1.ImagePulled
-	(*ImagePullFailed)(nil),       // 19: slipway.deployment.v1.ImagePullFailed
-	(*ContainerStarted)(nil),      // 20: slipway.deployment.v1.ContainerStarted
-	(*ContainerStartFailed)(nil),  // 21: slipway.deployment.v1.ContainerStartFailed
-	(*ContainerExited)(nil),       // 22: slipway.deployment.v1.ContainerExited
-	(*ContainerRemoved)(nil),      // 23: slipway.deployment.v1.ContainerRemoved
-	(*InstanceHealthy)(nil),       // 24: slipway.deployment.v1.InstanceHealthy
-	(*InstanceUnhealthy)(nil),     // 25: slipway.deployment.v1.InstanceUnhealthy
-	(*RouteBound)(nil),            // 26: slipway.deployment.v1.RouteBound
-	(*RouteRemoved)(nil),          // 27: slipway.deployment.v1.RouteRemoved
-	(*durationpb.Duration)(nil),   // 28: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 29: google.protobuf.Timestamp
+	(*IngressConfigured)(nil),     // 18: slipway.deployment.v1.IngressConfigured
+	(*ImagePulled)(nil),           // 19: slipway.deployment.v1.ImagePulled
+	(*ImagePullFailed)(nil),       // 20: slipway.deployment.v1.ImagePullFailed
+	(*ContainerStarted)(nil),      // 21: slipway.deployment.v1.ContainerStarted
+	(*ContainerStartFailed)(nil),  // 22: slipway.deployment.v1.ContainerStartFailed
+	(*ContainerExited)(nil),       // 23: slipway.deployment.v1.ContainerExited
+	(*ContainerRemoved)(nil),      // 24: slipway.deployment.v1.ContainerRemoved
+	(*InstanceHealthy)(nil),       // 25: slipway.deployment.v1.InstanceHealthy
+	(*InstanceUnhealthy)(nil),     // 26: slipway.deployment.v1.InstanceUnhealthy
+	(*RouteBound)(nil),            // 27: slipway.deployment.v1.RouteBound
+	(*RouteRemoved)(nil),          // 28: slipway.deployment.v1.RouteRemoved
+	(*durationpb.Duration)(nil),   // 29: google.protobuf.Duration
+	(*v1.RoutePolicy)(nil),        // 30: slipway.routing.v1.RoutePolicy
+	(*timestamppb.Timestamp)(nil), // 31: google.protobuf.Timestamp
 }
 var file_slipway_deployment_v1_events_proto_depIdxs = []int32{
-	28, // 0: slipway.deployment.v1.HealthCheck.interval:type_name -> google.protobuf.Duration
-	28, // 1: slipway.deployment.v1.HealthCheck.timeout:type_name -> google.protobuf.Duration
-	28, // 2: slipway.deployment.v1.Deadlines.placement:type_name -> google.protobuf.Duration
-	28, // 3: slipway.deployment.v1.Deadlines.start:type_name -> google.protobuf.Duration
-	28, // 4: slipway.deployment.v1.Deadlines.healthy:type_name -> google.protobuf.Duration
-	28, // 5: slipway.deployment.v1.Deadlines.stop:type_name -> google.protobuf.Duration
-	28, // 6: slipway.deployment.v1.Deadlines.drain:type_name -> google.protobuf.Duration
-	28, // 7: slipway.deployment.v1.Deadlines.grace:type_name -> google.protobuf.Duration
+	29, // 0: slipway.deployment.v1.HealthCheck.interval:type_name -> google.protobuf.Duration
+	29, // 1: slipway.deployment.v1.HealthCheck.timeout:type_name -> google.protobuf.Duration
+	29, // 2: slipway.deployment.v1.Deadlines.placement:type_name -> google.protobuf.Duration
+	29, // 3: slipway.deployment.v1.Deadlines.start:type_name -> google.protobuf.Duration
+	29, // 4: slipway.deployment.v1.Deadlines.healthy:type_name -> google.protobuf.Duration
+	29, // 5: slipway.deployment.v1.Deadlines.stop:type_name -> google.protobuf.Duration
+	29, // 6: slipway.deployment.v1.Deadlines.drain:type_name -> google.protobuf.Duration
+	29, // 7: slipway.deployment.v1.Deadlines.grace:type_name -> google.protobuf.Duration
 	1,  // 8: slipway.deployment.v1.Release.env:type_name -> slipway.deployment.v1.SealedEnv
 	2,  // 9: slipway.deployment.v1.Release.health_check:type_name -> slipway.deployment.v1.HealthCheck
 	3,  // 10: slipway.deployment.v1.Release.deadlines:type_name -> slipway.deployment.v1.Deadlines
@@ -2280,17 +2341,18 @@ var file_slipway_deployment_v1_events_proto_depIdxs = []int32{
 	5,  // 13: slipway.deployment.v1.DeploymentScheduled.placements:type_name -> slipway.deployment.v1.Placement
 	5,  // 14: slipway.deployment.v1.InstancesRescheduled.placements:type_name -> slipway.deployment.v1.Placement
 	4,  // 15: slipway.deployment.v1.RestartRequested.release:type_name -> slipway.deployment.v1.Release
-	28, // 16: slipway.deployment.v1.ImagePulled.took:type_name -> google.protobuf.Duration
-	29, // 17: slipway.deployment.v1.ContainerStarted.started_at:type_name -> google.protobuf.Timestamp
-	29, // 18: slipway.deployment.v1.ContainerExited.exited_at:type_name -> google.protobuf.Timestamp
-	29, // 19: slipway.deployment.v1.ContainerExited.restart_at:type_name -> google.protobuf.Timestamp
-	29, // 20: slipway.deployment.v1.InstanceHealthy.checked_at:type_name -> google.protobuf.Timestamp
-	29, // 21: slipway.deployment.v1.InstanceUnhealthy.checked_at:type_name -> google.protobuf.Timestamp
-	22, // [22:22] is the sub-list for method output_type
-	22, // [22:22] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	30, // 16: slipway.deployment.v1.IngressConfigured.policy:type_name -> slipway.routing.v1.RoutePolicy
+	29, // 17: slipway.deployment.v1.ImagePulled.took:type_name -> google.protobuf.Duration
+	31, // 18: slipway.deployment.v1.ContainerStarted.started_at:type_name -> google.protobuf.Timestamp
+	31, // 19: slipway.deployment.v1.ContainerExited.exited_at:type_name -> google.protobuf.Timestamp
+	31, // 20: slipway.deployment.v1.ContainerExited.restart_at:type_name -> google.protobuf.Timestamp
+	31, // 21: slipway.deployment.v1.InstanceHealthy.checked_at:type_name -> google.protobuf.Timestamp
+	31, // 22: slipway.deployment.v1.InstanceUnhealthy.checked_at:type_name -> google.protobuf.Timestamp
+	23, // [23:23] is the sub-list for method output_type
+	23, // [23:23] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_slipway_deployment_v1_events_proto_init() }
@@ -2305,7 +2367,7 @@ func file_slipway_deployment_v1_events_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_slipway_deployment_v1_events_proto_rawDesc), len(file_slipway_deployment_v1_events_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -23,6 +23,7 @@ import (
 	"github.com/slipway-paas/slipway/services/gateway/peers"
 	"github.com/slipway-paas/slipway/services/gateway/probes"
 	"github.com/slipway-paas/slipway/services/gateway/ratelimit"
+	"github.com/slipway-paas/slipway/services/gateway/requests"
 )
 
 // version is set by the build.
@@ -107,7 +108,7 @@ func main() {
 			Answers:   answers,
 			Webhooks:  webhooksv1.NewWebhookServiceClient(webhooks),
 			OAuth:     identityv1.NewOAuthServiceClient(identity),
-			Store:     events, Probes: probes.NewJetStream(js, p.Log), Services: watch.Services, Edges: heard.Edges,
+			Store:     events, Probes: probes.NewJetStream(js, p.Log), Requests: requests.NewJetStream(js, time.Now), Services: watch.Services, Edges: heard.Edges,
 			Version: p.Version, Metrics: p.Observer.Registry, Exposition: p.Observer.Metrics(), Tracing: p.Observer.Tracing, Log: p.Log,
 		})
 		if err != nil {

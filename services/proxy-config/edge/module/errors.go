@@ -37,6 +37,7 @@ func (h *Errors) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.H
 	err, _ := r.Context().Value(caddyhttp.ErrorCtxKey).(error)
 	page := h.page(host, err)
 	h.shown.WithLabelValues(page.Code).Inc()
+	answeredBy(r, page.Code)
 	return h.deps.Pages.Write(w, r, host, page)
 }
 
@@ -54,6 +55,8 @@ func (h *Errors) page(host string, err error) pages.Page {
 			return notServing(route.GetState())
 		}
 		return pages.UnknownHost()
+	case failed.StatusCode == http.StatusRequestEntityTooLarge:
+		return pages.TooLarge()
 	case failed.StatusCode == http.StatusBadGateway:
 		return pages.BadAnswer()
 	case failed.StatusCode == http.StatusGatewayTimeout:

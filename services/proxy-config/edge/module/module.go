@@ -6,12 +6,14 @@ package module
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/certmagic"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/slipway-paas/slipway/services/proxy-config/edge/access"
 	"github.com/slipway-paas/slipway/services/proxy-config/edge/balance"
 	"github.com/slipway-paas/slipway/services/proxy-config/edge/certs"
 	"github.com/slipway-paas/slipway/services/proxy-config/edge/pages"
@@ -27,6 +29,16 @@ const (
 	HandlerHop = "slipway_hop"
 	// HandlerRoute answers for hosts that cannot be served and lets the others by.
 	HandlerRoute = "slipway_route"
+	// HandlerAccess takes note of every request for an app.
+	HandlerAccess = "slipway_access"
+	// HandlerClient settles who the client is.
+	HandlerClient = "slipway_client"
+	// HandlerPolicy holds requests to what an app's owner asked for.
+	HandlerPolicy = "slipway_policy"
+	// HandlerDeadline ends requests that an app does not answer in its time.
+	HandlerDeadline = "slipway_deadline"
+	// MatcherCompressible matches requests whose answers may be compressed.
+	MatcherCompressible = "slipway_compressible"
 	// HandlerErrors answers when proxying failed.
 	HandlerErrors = "slipway_errors"
 	// HandlerReady says whether the edge has a table to serve from.
@@ -61,6 +73,10 @@ type Deps struct {
 	Certs *certs.Keeper
 	// Storage is shared by all edges; nil where each has its own.
 	Storage certmagic.Storage
+	// Access takes note of requests.
+	Access *access.Recorder
+	// Cloudflare are the ranges whose word of the client is believed; none for nobody's.
+	Cloudflare []netip.Prefix
 	// Connected reports whether the control plane is there.
 	Connected func() bool
 	// Away is how long it has not been there; 0 while it is.
@@ -70,6 +86,7 @@ type Deps struct {
 // Register makes the modules known to Caddy, once in a process.
 func Register(d Deps) {
 	for _, m := range []caddy.Module{
+		&Access{deps: d}, &Client{deps: d}, &Policy{deps: d}, &Deadline{table: d.Table}, &Compressible{table: d.Table},
 		&IDs{}, &Hop{}, &Route{deps: d}, &Errors{deps: d}, &Ready{deps: d}, &Proxy{deps: d},
 		&CertPermission{keeper: d.Certs}, &UnknownCert{table: d.Table}, &CountConns{conns: d.Conns},
 		&Certificates{keeper: d.Certs}, &SharedStorage{storage: d.Storage}, &Redirect{deps: d}, &HSTS{deps: d},
