@@ -12,6 +12,7 @@ import (
 
 	"github.com/slipway-paas/slipway/libs/datadir"
 	"github.com/slipway-paas/slipway/libs/edgetls"
+	"github.com/slipway-paas/slipway/libs/edgetraffic"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/billing/tier"
 	"github.com/slipway-paas/slipway/services/gateway"
@@ -33,6 +34,10 @@ type Config struct {
 	TrustedProxies []string `koanf:"edge-trusted-proxies" usage:"address ranges (CIDR) of proxies in front of the edge, whose X-Forwarded-For is believed; cloudflare stands for Cloudflare's"`
 	// ProxyProtocol are load balancers before the edge.
 	ProxyProtocol []string `koanf:"edge-proxy-protocol-from" usage:"address ranges (CIDR) of load balancers that begin connections to the edge with a PROXY protocol header"`
+	// CloudflareFile is for a list newer than the one that is built in.
+	CloudflareFile string `koanf:"edge-cloudflare-ranges" usage:"file with Cloudflare's address ranges, one a line, instead of the list that is built in"`
+	// Edge is how the edge treats requests and instances.
+	Edge edgetraffic.Rules `koanf:"edge"`
 	// Settings are how the edge serves HTTPS.
 	edgetls.Settings
 	Registry string `koanf:"registry" default:"127.0.0.1:5055" usage:"host:port of the built-in OCI registry"`
@@ -107,6 +112,9 @@ func (c Config) Validate() error {
 		if _, err := netip.ParsePrefix(r); err != nil {
 			errs = append(errs, fmt.Errorf("--edge-proxy-protocol-from: %q is no address range, e.g. 10.0.0.0/8", r))
 		}
+	}
+	if err := c.Edge.Validate("edge-"); err != nil {
+		errs = append(errs, err)
 	}
 	if err := c.Settings.Validate(c.BaseDomain); err != nil {
 		errs = append(errs, err)

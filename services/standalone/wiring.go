@@ -261,11 +261,15 @@ func (p *platform) buildEdge(_ context.Context, g *ground) error {
 		"--nats", g.natsURL, "--http", p.config.EdgeHTTP, "--https", p.config.EdgeHTTPS, "--data-dir", p.config.dir().Edge(), "--base-domain", p.config.BaseDomain,
 	}
 	args = append(args, p.config.Settings.Args()...)
+	args = append(args, p.config.Edge.Args()...)
 	if len(p.config.TrustedProxies) > 0 {
 		args = append(args, "--trusted-proxies", strings.Join(p.config.TrustedProxies, ","))
 	}
 	if len(p.config.ProxyProtocol) > 0 {
 		args = append(args, "--proxy-protocol-from", strings.Join(p.config.ProxyProtocol, ","))
+	}
+	if p.config.CloudflareFile != "" {
+		args = append(args, "--cloudflare-ranges", p.config.CloudflareFile)
 	}
 	if g.edgeKey != "" {
 		args = append(args, "--nats-creds", g.edgeKey)

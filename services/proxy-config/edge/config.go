@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/slipway-paas/slipway/libs/edgetls"
+	"github.com/slipway-paas/slipway/libs/edgetraffic"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/proxy-config/edge/cloudflare"
 	"github.com/slipway-paas/slipway/services/proxy-config/edge/table"
@@ -29,19 +30,11 @@ type Config struct {
 	TrustedProxies []string      `koanf:"trusted-proxies" usage:"address ranges (CIDR) of proxies in front, whose X-Forwarded-For is believed; cloudflare stands for Cloudflare's, whose CF-Connecting-IP is believed too"`
 	CloudflareFile string        `koanf:"cloudflare-ranges" usage:"file with Cloudflare's address ranges, one a line, instead of the list that is built in"`
 	ProxyProtocol  []string      `koanf:"proxy-protocol-from" usage:"address ranges (CIDR) of load balancers that begin connections with a PROXY protocol header"`
-	MaxRequest     int64         `koanf:"max-request-bytes" default:"1073741824" usage:"largest body of a request, in bytes, for apps that set none; 0 for no limit"`
-	RequestTimeout time.Duration `koanf:"request-timeout" default:"5m" usage:"how long an app may take to begin its answer; apps may ask for less"`
-	Compression    bool          `koanf:"compression" default:"true" usage:"compress answers (zstd, gzip) that the app did not; apps may ask for none"`
 	LogLevel       string        `koanf:"log-level" default:"info" usage:"debug, info, warn or error"`
 	BaseDomain     string        `koanf:"base-domain" usage:"domain that the platform's own names are under; with --tls acme others need to be verified"`
 	Grace          time.Duration `koanf:"grace" default:"10s" usage:"how long requests may take to finish after SIGTERM"`
-	HeaderTimeout  time.Duration `koanf:"header-timeout" default:"10s" usage:"how long a request's headers may take to come"`
-	BodyTimeout    time.Duration `koanf:"body-timeout" default:"1m" usage:"how long a request's body may pause"`
-	Drain          time.Duration `koanf:"drain" default:"5s" usage:"how long WebSockets and event streams of an instance that left its route go on, where the route does not say; the rollout's drain or less"`
-	EjectAfter     int           `koanf:"eject-after" default:"3" usage:"failed requests in a row after which an instance is passed over while another one serves; 0 for never"`
-	EjectBurst     int           `koanf:"eject-burst" default:"10" usage:"server errors within 10 s after which an instance that mostly fails is passed over while another one does not; 0 for never"`
-	EjectFor       time.Duration `koanf:"eject-for" default:"10s" usage:"how long an instance is passed over the first time, at most six times that when it goes on"`
 	edgetls.Settings
+	edgetraffic.Rules
 }
 
 // Validate says what to correct, all of it.
@@ -82,12 +75,6 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("--proxy-protocol-from: %q is no address range, e.g. 10.0.0.0/8", r))
 		}
 	}
-	if c.MaxRequest < 0 {
-		errs = append(errs, fmt.Errorf("--max-request-bytes: %d must be 0 or more", c.MaxRequest))
-	}
-	if c.RequestTimeout < time.Second || c.RequestTimeout > time.Hour {
-		errs = append(errs, fmt.Errorf("--request-timeout: %s must be 1s to 1h", c.RequestTimeout))
-	}
 	switch strings.ToLower(c.LogLevel) {
 	case "debug", "info", "warn", "error":
 	default:
@@ -99,23 +86,14 @@ func (c Config) Validate() error {
 	if err := c.Settings.Validate(c.BaseDomain); err != nil {
 		errs = append(errs, err)
 	}
+	if err := c.Rules.Validate(""); err != nil {
+		errs = append(errs, err)
+	}
 	if c.TLS == edgetls.ACME && c.HTTPS == "" {
 		errs = append(errs, errors.New("--https: name an address, certificates are of no use without one; or give --tls off"))
 	}
 	if c.Grace <= 0 || c.Grace > 10*time.Minute {
 		errs = append(errs, fmt.Errorf("--grace: %s must be above 0 and at most 10m", c.Grace))
-	}
-	if c.HeaderTimeout <= 0 || c.HeaderTimeout > 10*time.Minute || c.BodyTimeout <= 0 || c.BodyTimeout > time.Hour {
-		errs = append(errs, fmt.Errorf("--header-timeout and --body-timeout: %s and %s must be above 0 and at most 10m and 1h", c.HeaderTimeout, c.BodyTimeout))
-	}
-	if c.Drain < 0 || c.Drain > time.Hour {
-		errs = append(errs, fmt.Errorf("--drain: %s must be between 0 and 1h", c.Drain))
-	}
-	if c.EjectAfter < 0 || c.EjectBurst < 0 {
-		errs = append(errs, fmt.Errorf("--eject-after and --eject-burst: %d and %d must not be negative", c.EjectAfter, c.EjectBurst))
-	}
-	if c.EjectFor < 100*time.Millisecond || c.EjectFor > time.Hour {
-		errs = append(errs, fmt.Errorf("--eject-for: %s must be between 100ms and 1h", c.EjectFor))
 	}
 	return errors.Join(errs...)
 }
