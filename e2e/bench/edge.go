@@ -20,6 +20,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/slipway-paas/slipway/e2e/stack"
 	routingv1 "github.com/slipway-paas/slipway/gen/slipway/routing/v1"
 	"github.com/slipway-paas/slipway/libs/natsconn"
 	"github.com/slipway-paas/slipway/libs/subjects"
@@ -29,6 +30,10 @@ import (
 // of 50,000 hosts beside one of ten. What is compared runs in turns, and the figure is
 // the median of the ratios: the machine is not quiet.
 func edgeSection(ctx context.Context, b *bench) (err error) {
+	bin, err := stack.Binaries(b.bin)
+	if err != nil {
+		return err
+	}
 	dir, err := os.MkdirTemp("", "slipway-bench-")
 	if err != nil {
 		return fmt.Errorf("make a directory for the edges: %w", err)
@@ -47,7 +52,7 @@ func edgeSection(ctx context.Context, b *bench) (err error) {
 
 	var tables []*edgeTable
 	for _, hosts := range []int{10, 1000, 50_000} {
-		t, err := startEdgeTable(ctx, b, filepath.Join(dir, strconv.Itoa(hosts)), hosts, app.Addr)
+		t, err := startEdgeTable(ctx, bin, filepath.Join(dir, strconv.Itoa(hosts)), hosts, app.Addr)
 		if err != nil {
 			return err
 		}
@@ -201,7 +206,7 @@ type edgeTable struct {
 	routes jetstream.KeyValue
 }
 
-func startEdgeTable(ctx context.Context, b *bench, dir string, hosts int, upstream string) (t *edgeTable, err error) {
+func startEdgeTable(ctx context.Context, bin, dir string, hosts int, upstream string) (t *edgeTable, err error) {
 	quiet := slog.New(slog.DiscardHandler)
 	keys, err := natsconn.EnsureKeys(filepath.Join(dir, "keys"))
 	if err != nil {
@@ -240,7 +245,7 @@ func startEdgeTable(ctx context.Context, b *bench, dir string, hosts int, upstre
 	if err != nil {
 		return nil, err
 	}
-	t.child, err = startChild(ctx, "http://"+listen+"/", filepath.Join(b.bin, "slipway-edge"),
+	t.child, err = startChild(ctx, "http://"+listen+"/", filepath.Join(bin, "slipway-edge"),
 		"--nats", t.nats.URL(), "--nats-creds", keys.SeedFile(natsconn.RoleEdge), "--http", listen, "--https", "",
 		"--metrics", metrics, "--data-dir", filepath.Join(dir, "edge"), "--log-level", "error")
 	return t, err
@@ -266,7 +271,8 @@ func (t *edgeTable) put(i, of int, upstream string) error {
 func benchRoute(i int, upstream string) (subject string, value []byte, err error) {
 	host := fmt.Sprintf("app-%d.test", i)
 	value, err = proto.Marshal(&routingv1.Route{
-		Host: host, OrgId: "bench", DeploymentId: host, State: routingv1.RouteState_ROUTE_STATE_SERVING,
+		// An id as the platform makes them: edges take note of requests by it.
+		Host: host, OrgId: "bench", DeploymentId: fmt.Sprintf("app-%d", i), State: routingv1.RouteState_ROUTE_STATE_SERVING,
 		Upstreams: []*routingv1.Upstream{{InstanceId: "i1", Address: upstream}},
 	})
 	if err != nil {
