@@ -3,6 +3,7 @@ module github.com/slipway-paas/slipway/services
 go 1.26.0
 
 require (
+	github.com/DataDog/sketches-go v1.4.8
 	github.com/cenkalti/backoff/v5 v5.0.3
 	github.com/cloudflare/cloudflare-go/v6 v6.10.0
 	github.com/containers/podman/v5 v5.8.3

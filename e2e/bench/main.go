@@ -38,7 +38,9 @@ func sections() []section {
 		{"events", "appends and projected events beside raw JetStream", 3 * time.Minute, eventsSection},
 		{"restarts", "20 restarts under constant requests", 5 * time.Minute, restartsSection},
 		{"drops", "20 restarts, scale 1-3-1, a rollback and 200 other apps under every kind of request", 30 * time.Minute, dropsSection},
+		{"tls", "first TLS handshakes of names that are new", 5 * time.Minute, tlsSection},
 		{"rebuild", "the read model rebuilt from a long log, beside raw consume and COPY", 20 * time.Minute, rebuildSection},
+		{"edge", "the edge beside plain Caddy and the app itself, with 10 to 50,000 hosts", 10 * time.Minute, edgeSection},
 		{"memory", "idle memory at 0 and 100 apps", 5 * time.Minute, memorySection},
 	}
 }

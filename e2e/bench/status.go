@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
 	"regexp"
 	"strconv"
@@ -70,12 +71,19 @@ func best(sofar float64) func(float64, error) (float64, error) {
 }
 
 func wrk(ctx context.Context, url, header string) (float64, error) {
-	return wrkFor(ctx, 5*time.Second, url, header)
+	return wrkWith(ctx, nil, "-H", header, url)
 }
 
 // wrkFor returns requests a second.
 func wrkFor(ctx context.Context, long time.Duration, url, header string) (float64, error) {
-	out, err := exec.CommandContext(ctx, "wrk", "-t2", fmt.Sprintf("-c%d", connections), fmt.Sprintf("-d%.0fs", long.Seconds()), "-H", header, url).CombinedOutput()
+	return wrkWith(ctx, nil, fmt.Sprintf("-d%.0fs", long.Seconds()), "-H", header, url)
+}
+
+// wrkWith runs wrk with more arguments and variables.
+func wrkWith(ctx context.Context, environ []string, args ...string) (float64, error) {
+	cmd := exec.CommandContext(ctx, "wrk", append([]string{"-t2", fmt.Sprintf("-c%d", connections), "-d5s"}, args...)...)
+	cmd.Env = append(os.Environ(), environ...)
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return 0, fmt.Errorf("run wrk: %w: %s", err, out)
 	}

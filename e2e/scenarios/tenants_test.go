@@ -187,7 +187,7 @@ func owned(t *testing.T, s *stack.Stack) tenant {
 		map[string]any{"subdomain": name(t, org), "image": s.Image("e2e/none:1"), "tier": "buddo-starter"}).Object("deployment")["id"].(string)
 	t.Cleanup(func() { _, _ = deploys.Do(context.Background(), http.MethodDelete, "/api/deploy/apps/"+d, nil) })
 	return tenant{org: org, things: map[string]string{
-		"DeployService.id": d, "AppService.name": d, "DomainService.id": d, "DomainService.domain": "walked.example.com", "OrgService.org_id": org, "OrgService.member_id": ada.id,
+		"DeployService.id": d, "AppService.name": d, "IngressService.name": d, "DomainService.id": d, "DomainService.domain": "walked.example.com", "OrgService.org_id": org, "OrgService.member_id": ada.id,
 		"ApiKeyService.id":          made("api_key", "/api/v1/api-keys", map[string]any{"name": "k", "scopes": []string{"deploy:read"}}),
 		"EventCredentialService.id": made("event_credential", "/api/v1/event-credentials", map[string]any{"name": "c"}),
 		"WebhookService.id":         made("webhook", "/api/v1/webhooks", map[string]any{"url": "https://example.com/hook", "types": []string{"DeploymentRunning"}}),
@@ -262,7 +262,7 @@ func TestNoMethodAnswersForAnotherOrganization(t *testing.T) {
 	}
 	for _, service := range []string{
 		"DeployService", "AdminService", "AccountService", "SignUpService", "OrgService", "ApiKeyService", "OAuthAppService", "EventService", "WebhookService",
-		"EventCredentialService", "AppService", "DomainService", "DNSAdminService",
+		"EventCredentialService", "AppService", "IngressService", "DomainService", "DNSAdminService",
 	} {
 		if !walked[service] {
 			t.Fatalf("%s is not walked, only %v", service, walked)

@@ -11,8 +11,9 @@ import (
 // BinEnv names the directory with the platform's binaries.
 const BinEnv = "SLIPWAY_BIN"
 
-// binaries finds the directory with the platform's binaries.
-func binaries(given string) (string, error) {
+// Binaries finds the directory with the platform's binaries: the given one, else
+// SLIPWAY_BIN, else the repository's bin. It fails when they were not built.
+func Binaries(given string) (string, error) {
 	dir := given
 	if dir == "" {
 		dir = os.Getenv(BinEnv)
@@ -56,7 +57,7 @@ func Repository() (string, error) {
 
 // NATSServer is the path of a real NATS server of the version that is embedded.
 func NATSServer() (string, error) {
-	bin, err := binaries("")
+	bin, err := Binaries("")
 	if err != nil {
 		return "", err
 	}

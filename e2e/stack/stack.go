@@ -143,7 +143,7 @@ func (n *Node) Socket() string { return filepath.Join(n.Dir, "podman.sock") }
 func (n *Node) Podman() *podman.Client { return podman.Dial(n.Socket()) }
 
 func newStack(o Options) (*Stack, error) {
-	bin, err := binaries(o.Bin)
+	bin, err := Binaries(o.Bin)
 	if err != nil {
 		return nil, err
 	}

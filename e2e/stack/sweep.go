@@ -66,7 +66,7 @@ func abandoned(dir string) bool {
 // Remove removes a stack's directory with all that it has on the machine. No process
 // of it may run. A directory that is not there is no error.
 func Remove(ctx context.Context, bin, dir string) error {
-	bin, err := binaries(bin)
+	bin, err := Binaries(bin)
 	if err != nil {
 		return err
 	}

@@ -18,8 +18,9 @@ import (
 const (
 	// maxPayload leaves room for a deployment with all of its sealed variables.
 	maxPayload = 4 << 20
-	// maxMemory bounds the streams that live in memory: heartbeats and probe results.
-	maxMemory = 64 << 20
+	// maxMemory bounds the streams that live in memory: heartbeats, probe results, and
+	// what edges say of requests.
+	maxMemory = 128 << 20
 	// maxStore keeps the server from counting by itself what the disk may hold: it
 	// would take what is free when it starts, and refuse every write while less is.
 	maxStore     = 1 << 50

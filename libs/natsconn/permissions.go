@@ -61,7 +61,13 @@ func nodePublishes(node string) []string {
 }
 
 func edgePublishes() []string {
-	return append(readsBucket(subjects.BucketRoutes), subjects.AllEdgesApplied)
+	allow := []string{subjects.AllEdgesApplied, subjects.AllEdgeUpstreams, subjects.AllEdgeCertificates, subjects.AllAccessLogs, subjects.AllRequestSummaries, subjects.DNSChallengeRequests}
+	allow = append(allow, readsBucket(subjects.BucketRoutes)...)
+	for _, shared := range []string{subjects.BucketCertificates, subjects.BucketCertificateLocks} {
+		allow = append(allow, readsBucket(shared)...)
+		allow = append(allow, subjects.OfKey(shared, ">"))
+	}
+	return allow
 }
 
 // readsBucket are the requests that reading and watching a bucket makes.

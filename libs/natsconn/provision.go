@@ -28,6 +28,20 @@ const (
 	// DeliveriesMax bounds them in number, for they are indexed in memory.
 	DeliveriesMax  = 100_000
 	deliveriesSize = 512 << 20
+	// CertificateLockTTL is how long an edge that died keeps others from a certificate.
+	CertificateLockTTL = 10 * time.Second
+	// certificatesMax has room for the certificates of some 80,000 hosts.
+	certificatesMax = 512 << 20
+	// certificateMax is more than any chain of certificates has.
+	certificateMax = 256 << 10
+	// certificateLocksMax is for more locks than edges ever hold.
+	certificateLocksMax = 16 << 20
+	// AccessLogsKept is how long requests can be looked back at, if there is room.
+	AccessLogsKept = time.Hour
+	accessLogsSize = 48 << 20
+	// accessLogsEach bounds the batches of one app, so that a busy one leaves room.
+	accessLogsEach = 1024
+	summariesSize  = 16 << 20
 )
 
 // Provision makes the platform's streams and buckets, or brings those that are
@@ -76,6 +90,32 @@ func Provision(ctx context.Context, js jetstream.JetStream, replicas int) error 
 			AllowDirect:       true,
 			Duplicates:        time.Second,
 		},
+		{
+			Name:              subjects.StreamAccessLogs,
+			Description:       "What edges served of late, request by request.",
+			Subjects:          []string{subjects.AllAccessLogs},
+			Storage:           jetstream.MemoryStorage,
+			Replicas:          replicas,
+			MaxAge:            AccessLogsKept,
+			MaxBytes:          accessLogsSize,
+			MaxMsgsPerSubject: accessLogsEach,
+			Discard:           jetstream.DiscardOld,
+			// Edges do not wait to hear that a batch was kept.
+			NoAck:      true,
+			Duplicates: time.Second,
+		},
+		{
+			Name:        subjects.StreamRequestSummaries,
+			Description: "How many requests edges served of late, and how fast.",
+			Subjects:    []string{subjects.AllRequestSummaries},
+			Storage:     jetstream.MemoryStorage,
+			Replicas:    replicas,
+			MaxAge:      AccessLogsKept,
+			MaxBytes:    summariesSize,
+			Discard:     jetstream.DiscardOld,
+			NoAck:       true,
+			Duplicates:  time.Second,
+		},
 	} {
 		if _, err := js.CreateOrUpdateStream(ctx, stream); err != nil {
 			return fmt.Errorf("make the stream %s: %w", stream.Name, err)
@@ -96,6 +136,14 @@ func Provision(ctx context.Context, js jetstream.JetStream, replicas int) error 
 			TTL: ratesKept, MaxBytes: ratesMax,
 		},
 		{Bucket: subjects.BucketAnswers, Description: "Sealed answers to requests that may be repeated.", TTL: AnswersTTL, MaxBytes: answersMax},
+		{
+			Bucket: subjects.BucketCertificates, Description: "What edges share to serve HTTPS, sealed.",
+			MaxBytes: certificatesMax, MaxValueSize: certificateMax,
+		},
+		{
+			Bucket: subjects.BucketCertificateLocks, Description: "Which edge is getting which certificate.", Storage: jetstream.MemoryStorage,
+			TTL: CertificateLockTTL, MaxBytes: certificateLocksMax,
+		},
 	} {
 		bucket.History = 1
 		bucket.Replicas = replicas

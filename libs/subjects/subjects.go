@@ -16,6 +16,10 @@ const (
 	StreamProbes = "PROBES"
 	// StreamDeliveries keeps the last state of each delivery to a webhook.
 	StreamDeliveries = "DELIVERIES"
+	// StreamAccessLogs keeps what edges served of late, request by request, in memory.
+	StreamAccessLogs = "ACCESSLOGS"
+	// StreamRequestSummaries keeps sums of the same, in memory.
+	StreamRequestSummaries = "REQUESTSUMMARIES"
 
 	// BucketDesired says what each node must run; key DesiredKey.
 	BucketDesired = "VIEW_desired"
@@ -35,6 +39,10 @@ const (
 	// BucketProviders holds sealed credentials for services outside; keys are the
 	// providers' names.
 	BucketProviders = "PROVIDERS"
+	// BucketCertificates holds what edges share to serve HTTPS, sealed; key CertificateKey.
+	BucketCertificates = "CERTIFICATES"
+	// BucketCertificateLocks holds which edge is getting what, expiring; key CertificateKey.
+	BucketCertificateLocks = "CERTIFICATE_LOCKS"
 )
 
 // Platform is the org token of what belongs to no tenant: name claims, operators and
@@ -78,11 +86,20 @@ const AllProbes = "probe.>"
 // AllDeliveries matches every delivery to a webhook.
 const AllDeliveries = "delivery.>"
 
+// AllAccessLogs matches the batches of every app's access log.
+const AllAccessLogs = "log.router.>"
+
+// AllRequestSummaries matches the sums of every app's requests.
+const AllRequestSummaries = "metric.router.>"
+
 // AllEdgesApplied matches what every edge says of its route table.
 const AllEdgesApplied = "edge.applied.*"
 
 // AllEdgeCertificates matches what every edge says of getting certificates.
 const AllEdgeCertificates = "edge.certificate.*"
+
+// AllEdgeUpstreams matches what every edge says of instances that fail.
+const AllEdgeUpstreams = "edge.upstream.*"
 
 // DNSChallengeRequests is where edges ask for the TXT records of ACME's challenges.
 const DNSChallengeRequests = "svc.dns.challenge"
@@ -178,11 +195,20 @@ func Probe(org, deployment, instance string) string {
 // Delivery is where the state of one delivery to a webhook is.
 func Delivery(org, webhook, id string) string { return "delivery." + org + "." + webhook + "." + id }
 
+// AccessLog is where edges put the batches of one app's access log.
+func AccessLog(org, deployment string) string { return "log.router." + org + "." + deployment }
+
+// RequestSummary is where edges put the sums of one app's requests.
+func RequestSummary(org, deployment string) string { return "metric.router." + org + "." + deployment }
+
 // EdgeApplied is where one edge says which route table revision it serves.
 func EdgeApplied(edge string) string { return "edge.applied." + edge }
 
 // EdgeCertificate is where one edge says how getting a certificate ended.
 func EdgeCertificate(edge string) string { return "edge.certificate." + edge }
+
+// EdgeUpstream is where one edge says which instances fail.
+func EdgeUpstream(edge string) string { return "edge.upstream." + edge }
 
 // SecretsRequest is where a node asks for the environment of one of its instances.
 func SecretsRequest(node, instance string) string { return "svc.env." + node + "." + instance }

@@ -81,7 +81,7 @@ func (c *command) root() *cobra.Command {
 	}
 	root.PersistentFlags().BoolVar(&c.json, "json", false, "answer in JSON")
 	root.PersistentFlags().StringVar(&c.file, "credentials", "", "credentials file")
-	root.AddCommand(c.version(), c.deploy(), c.status(), c.logs(), c.events(), c.destroy(), c.ps(), c.scale(), c.releases(), c.rollback(), c.admin(),
+	root.AddCommand(c.version(), c.deploy(), c.status(), c.logs(), c.events(), c.metrics(), c.ingress(), c.ingressSet(), c.maintenance(true), c.maintenance(false), c.destroy(), c.ps(), c.scale(), c.releases(), c.rollback(), c.admin(),
 		c.login(), c.logout(), c.whoami(), c.tokens(), c.orgs(), c.eventCredentials())
 	root.AddCommand(c.webhooks()...)
 	root.AddCommand(c.domains()...)

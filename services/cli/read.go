@@ -86,9 +86,20 @@ func (c *command) shown(d api.Deployment) error {
 }
 
 func (c *command) logs() *cobra.Command {
-	return &cobra.Command{
-		Use: "logs ID|SUBDOMAIN", Short: "Show the audit log: who did what, and how it ended", Args: cobra.ExactArgs(1), ValidArgsFunction: c.complete,
+	var source string
+	var lines int
+	var follow bool
+	cmd := &cobra.Command{
+		Use: "logs ID|SUBDOMAIN", Short: "Show the audit log: who did what, and how it ended; with --source router its requests", Args: cobra.ExactArgs(1), ValidArgsFunction: c.complete,
 		RunE: c.calling(func(ctx context.Context, client *api.Client, args []string) error {
+			switch {
+			case source == "router":
+				return c.routerLog(ctx, client, args[0], lines, follow)
+			case source != "audit":
+				return usage("There is no source %q; there are audit and router.", source)
+			case follow:
+				return usage("The audit log is not followed; slipway events %s --follow shows what happens.", args[0])
+			}
 			id, err := find(ctx, client, args[0], false)
 			if err != nil {
 				return err
@@ -115,6 +126,10 @@ func (c *command) logs() *cobra.Command {
 			return w.Flush()
 		}),
 	}
+	cmd.Flags().StringVar(&source, "source", "audit", "audit, or router for the requests as the edges served them")
+	cmd.Flags().IntVarP(&lines, "lines", "n", 100, "how many requests to begin with")
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on as requests come")
+	return cmd
 }
 
 // details is the reason alone where there is one, since it is a sentence.

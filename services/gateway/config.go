@@ -24,6 +24,7 @@ import (
 	"github.com/slipway-paas/slipway/services/gateway/authn"
 	"github.com/slipway-paas/slipway/services/gateway/idempotency"
 	"github.com/slipway-paas/slipway/services/gateway/ratelimit"
+	"github.com/slipway-paas/slipway/services/gateway/requests"
 )
 
 // Config is what an operator of the platform can set. Zero values mean defaults.
@@ -83,6 +84,17 @@ type ProbeFeed interface {
 	Follow(ctx context.Context, handle func(*healthv1.ProbeResult)) error
 }
 
+// RequestReader knows what edges said of requests; requests.JetStream is one.
+type RequestReader interface {
+	// Last returns the last so many entries of an access log and the sequence they go
+	// up to.
+	Last(ctx context.Context, org, deployment string, most int) ([]requests.Entry, uint64, error)
+	// Follow hands over the entries after that sequence until ctx ends.
+	Follow(ctx context.Context, org, deployment string, after uint64, handle func([]requests.Entry) error) error
+	// Sum adds up the requests of the last so long.
+	Sum(ctx context.Context, org, deployment string, window time.Duration) (requests.Sums, error)
+}
+
 // Deps are what the gateway stands on.
 type Deps struct {
 	Scheduler schedulerv1.SchedulerServiceClient
@@ -113,10 +125,15 @@ type Deps struct {
 	Answers *idempotency.Keeper
 	// Probes may be nil: last_health_check then comes from events alone.
 	Probes ProbeFeed
+	// Requests may be nil: there are no access logs and figures of requests then.
+	Requests RequestReader
 	// Services says which parts of the platform are ready, for GET /api/v1/health.
 	// It must answer at once.
 	Services func() map[string]bool
-	Version  string
+	// Edges is how many edges are heard, and how many fell silent without having said
+	// that they close; nil when nobody listens. *edges.Watch has it.
+	Edges   func() (living, silent int)
+	Version string
 	// Metrics gets the gateway's figures; nil for none.
 	Metrics prometheus.Registerer
 	// Exposition answers GET /metrics, for callers on this machine only; nil for none.

@@ -32,6 +32,7 @@ type door struct {
 	limits  *limits
 	answers *idempotency.Keeper
 	deploy  *deployServer
+	ingress *ingressServer
 	rpc     http.Handler
 	rest    http.Handler
 	mux     *http.ServeMux
@@ -40,9 +41,9 @@ type door struct {
 	now     func() time.Time
 }
 
-func newDoor(deploy *deployServer, register registrar, guard *authn.Guard, limits *limits, grpc *rpc.Server, health *healthReport, pages *oauth.Handler, document []byte, deps Deps) (*door, error) {
+func newDoor(deploy *deployServer, ingress *ingressServer, register registrar, guard *authn.Guard, limits *limits, grpc *rpc.Server, health *healthReport, pages *oauth.Handler, document []byte, deps Deps) (*door, error) {
 	d := &door{
-		log: deps.Log, guard: guard, limits: limits, answers: deps.Answers, deploy: deploy, rpc: grpc, mux: http.NewServeMux(),
+		log: deps.Log, guard: guard, limits: limits, answers: deps.Answers, deploy: deploy, ingress: ingress, rpc: grpc, mux: http.NewServeMux(),
 		tracing: deps.Tracing, now: deps.Now,
 	}
 	all, err := routes(dialects()...)
@@ -58,6 +59,7 @@ func newDoor(deploy *deployServer, register registrar, guard *authn.Guard, limit
 	}
 	d.mux.HandleFunc(eventsPattern, d.events)
 	d.mux.HandleFunc(orgEventsPattern, d.orgEvents)
+	d.mux.HandleFunc(accessLogPattern, d.accessLog)
 	d.mux.Handle("GET /api/v1/health", health)
 	pages.Register(func(pattern string, h http.Handler) { d.mux.Handle(pattern, d.repeatable(h)) })
 	d.mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {

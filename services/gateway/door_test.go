@@ -65,6 +65,40 @@ func TestHealthSaysWhatIsReady(t *testing.T) {
 	}
 }
 
+func TestAnEdgeThatIsCutOffShowsWithoutTakingThePlatformDown(t *testing.T) {
+	t.Parallel()
+	living, silent := 0, 0
+	s := begin(t, func(_ *gateway.Config, d *gateway.Deps) {
+		d.Edges = func() (int, int) { return living, silent }
+	})
+	steps := []struct {
+		what           string
+		ready          bool // what a look at the edge of this machine found
+		living, silent int
+		code           int
+		status         string
+		edge           bool
+	}{
+		{"nobody heard yet", false, 0, 0, 503, "starting", false},
+		{"all heard", true, 2, 0, 200, "ok", true},
+		{"one of two is cut off", true, 1, 1, 200, "degraded", false},
+		{"the other is cut off too", true, 0, 2, 503, "degraded", false},
+		{"this machine's has ended, another one serves", false, 1, 0, 200, "degraded", false},
+		{"it is back", true, 2, 0, 200, "ok", true},
+	}
+	for _, step := range steps {
+		living, silent = step.living, step.silent
+		s.services = map[string]bool{"scheduler": true, "edge": step.ready}
+		got := s.call(t, "GET", "/api/v1/health", "", "Authorization: ")
+		if got.status != step.code {
+			t.Errorf("%s: got %d", step.what, got.status)
+		}
+		same(t, map[string]any{
+			"status": step.status, "version": "1.2.3", "services": map[string]any{"scheduler": true, "edge": step.edge},
+		}, got.json(t))
+	}
+}
+
 func TestTheOpenAPIDocumentListsEveryPath(t *testing.T) {
 	t.Parallel()
 	s := begin(t)
@@ -82,7 +116,7 @@ func TestTheOpenAPIDocumentListsEveryPath(t *testing.T) {
 		}
 	}
 	for _, path := range []string{
-		"/api/deploy/apps/{id}/events", "/api/v1/events", "/api/v1/health", "/api/oauth/authorize", "/api/oauth/token",
+		"/api/deploy/apps/{id}/events", "/api/v1/events", "/api/v1/apps/{name}/logs", "/api/v1/health", "/api/oauth/authorize", "/api/oauth/token",
 		"/api/oauth/revoke", "/api/oauth/introspect", "/api/oauth/device/code",
 	} {
 		if paths[path] == nil {

@@ -45,6 +45,7 @@ func dialects() []protoreflect.ServiceDescriptor {
 	return []protoreflect.ServiceDescriptor{
 		deployv1.File_slipway_deploy_v1_deploy_proto.Services().ByName("DeployService"),
 		appsv1.File_slipway_apps_v1_apps_proto.Services().ByName("AppService"),
+		appsv1.File_slipway_apps_v1_ingress_proto.Services().ByName("IngressService"),
 		adminv1.File_slipway_admin_v1_admin_proto.Services().ByName("AdminService"),
 		identityv1.File_slipway_identity_v1_accounts_proto.Services().ByName("AccountService"),
 		identityv1.File_slipway_identity_v1_accounts_proto.Services().ByName("SignUpService"),
@@ -141,6 +142,7 @@ type dialectServers struct {
 	eventCredentials *eventCredentialServer
 	domains          *domainServer
 	dns              *dnsServer
+	ingress          *ingressServer
 }
 
 func (s dialectServers) grpc(r grpc.ServiceRegistrar) {
@@ -157,6 +159,7 @@ func (s dialectServers) grpc(r grpc.ServiceRegistrar) {
 	webhooksv1.RegisterWebhookServiceServer(r, s.webhooks)
 	domainv1.RegisterDomainServiceServer(r, s.domains)
 	dnsv1.RegisterDNSAdminServiceServer(r, s.dns)
+	appsv1.RegisterIngressServiceServer(r, s.ingress)
 }
 
 func (s dialectServers) rest(mux *runtime.ServeMux) error {
@@ -174,6 +177,7 @@ func (s dialectServers) rest(mux *runtime.ServeMux) error {
 		webhooksv1.RegisterWebhookServiceHandlerServer(ctx, mux, s.webhooks),
 		domainv1.RegisterDomainServiceHandlerServer(ctx, mux, s.domains),
 		dnsv1.RegisterDNSAdminServiceHandlerServer(ctx, mux, s.dns),
+		appsv1.RegisterIngressServiceHandlerServer(ctx, mux, s.ingress),
 	)
 }
 

@@ -88,9 +88,10 @@ func New(c Config, d Deps) (*Service, error) {
 		events:           &eventServer{streams: s.streams, log: d.Log}, webhooks: &webhookServer{webhooks: d.Webhooks, log: d.Log},
 		domains: &domainServer{domains: d.Domains, log: d.Log},
 		dns:     &dnsServer{dns: d.DNS, log: d.Log},
+		ingress: &ingressServer{deploy: deploy, requests: d.Requests},
 	}
 	register.grpc(s.rpc)
-	health := &healthReport{services: d.Services, version: d.Version}
+	health := &healthReport{services: d.Services, edges: d.Edges, version: d.Version}
 	pages, err := oauth.New(oauth.Deps{
 		Identity: d.OAuth, People: people{authenticator: d.Authenticator, accounts: register.accounts, orgs: register.orgs},
 		Issuer: s.publicURL, Now: d.Now, Log: d.Log,
@@ -98,7 +99,7 @@ func New(c Config, d Deps) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.door, err = newDoor(deploy, register.rest, s.guard, limits, s.rpc, health, pages, document, d); err != nil {
+	if s.door, err = newDoor(deploy, register.ingress, register.rest, s.guard, limits, s.rpc, health, pages, document, d); err != nil {
 		return nil, err
 	}
 	return s, nil

@@ -19,6 +19,7 @@ type figures struct {
 	ok, failed         prometheus.Observer
 	healthy, unhealthy prometheus.Counter
 	watched            prometheus.Gauge
+	hints              prometheus.Counter
 }
 
 func newFigures(r prometheus.Registerer) (*figures, error) {
@@ -33,14 +34,18 @@ func newFigures(r prometheus.Registerer) (*figures, error) {
 	watched := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "slipway_health_instances", Help: "Instances under watch.",
 	})
+	hints := prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "slipway_health_hints_total", Help: "Instances under watch that an edge said fail its requests.",
+	})
 	f := &figures{
-		ok: probes.WithLabelValues("ok"), failed: probes.WithLabelValues("failed"),
+		hints: hints,
+		ok:    probes.WithLabelValues("ok"), failed: probes.WithLabelValues("failed"),
 		healthy: changes.WithLabelValues("healthy"), unhealthy: changes.WithLabelValues("unhealthy"), watched: watched,
 	}
 	if r == nil {
 		return f, nil
 	}
-	if err := errors.Join(r.Register(probes), r.Register(changes), r.Register(watched)); err != nil {
+	if err := errors.Join(r.Register(probes), r.Register(changes), r.Register(watched), r.Register(hints)); err != nil {
 		return nil, fmt.Errorf("register the figures of health: %w", err)
 	}
 	return f, nil

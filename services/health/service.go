@@ -77,7 +77,9 @@ type Service struct {
 
 	// slots bounds the probes under way.
 	slots chan struct{}
-	// watching is touched only by the goroutine that handles the view.
+	nats  *nats.Conn
+	mu    sync.Mutex
+	// watching is by VIEW_instances key.
 	watching map[string]*watched
 	running  sync.WaitGroup
 	ready    atomic.Bool
@@ -114,6 +116,7 @@ func New(config Config, deps Deps) (*Service, error) {
 	return &Service{
 		config: config, tracer: deps.Tracer, meter: deps.Meter, figures: figures,
 		js:       deps.JetStream,
+		nats:     deps.NATS,
 		recorder: deps.Store,
 		probe:    deps.Probe,
 		publish:  deps.Publish,
@@ -129,6 +132,14 @@ func (s *Service) Run(ctx context.Context) error {
 	targets, ok := s.open(ctx)
 	if !ok {
 		return nil
+	}
+	if s.nats != nil {
+		hints, err := s.nats.Subscribe(subjects.AllEdgeUpstreams, func(m *nats.Msg) { s.hint(ctx, m.Data) })
+		if err != nil {
+			return fmt.Errorf("listen to what edges say of instances: %w", err)
+		}
+		// The connection's owner may have closed it before.
+		defer func() { _ = hints.Unsubscribe() }()
 	}
 	return s.Watch(ctx, targets)
 }

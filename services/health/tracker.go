@@ -15,6 +15,9 @@ const (
 	// startingReportEvery limits what is published of an instance that is not
 	// healthy yet: it is probed many times a second.
 	startingReportEvery = time.Second
+	// doubtEvery limits the probes that edges can ask for: each passes the instance
+	// over on its own.
+	doubtEvery = time.Second
 )
 
 // outcome is what one probe saw.
@@ -46,6 +49,8 @@ type tracker struct {
 	// since is when the first probe was that the next change follows from.
 	since time.Time
 	delay time.Duration
+	// doubted is when an edge was last believed to have a reason.
+	doubted time.Time
 
 	reported       bool
 	reportedAt     time.Time
@@ -105,6 +110,18 @@ func (t *tracker) observe(o outcome) (change, bool) {
 		return change{}, false
 	}
 	return t.change(false, o), true
+}
+
+// doubt takes an edge's word that requests to the instance fail, and reports whether
+// to probe at once. The edge saw as many failures as are asked for, so that one probe
+// that agrees is enough; one that does not clears the instance.
+func (t *tracker) doubt(now time.Time) bool {
+	if !t.healthy || now.Sub(t.doubted) < doubtEvery {
+		return false
+	}
+	t.doubted = now
+	t.failures = max(t.failures, t.unhealthyAfter()-1)
+	return true
 }
 
 // change names a change by the event it follows, so that two probers, or one that

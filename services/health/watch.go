@@ -30,10 +30,14 @@ type watched struct {
 	current *healthv1.Target
 	// updates holds at most the newest value: only the last one matters.
 	updates chan *healthv1.Target
+	// doubts asks for a probe at once; one that waits is enough.
+	doubts chan struct{}
 }
 
 // set starts to watch a target, or tells its watcher the newer value.
 func (s *Service) set(ctx context.Context, key string, target *healthv1.Target) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if known, ok := s.watching[key]; ok {
 		if newTracker(known.current).sameAttempt(target) {
 			known.current = target
@@ -47,18 +51,20 @@ func (s *Service) set(ctx context.Context, key string, target *healthv1.Target) 
 		known.cancel()
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	w := &watched{cancel: cancel, current: target, updates: make(chan *healthv1.Target, 1)}
+	w := &watched{cancel: cancel, current: target, updates: make(chan *healthv1.Target, 1), doubts: make(chan struct{}, 1)}
 	s.watching[key] = w
 	s.figures.watched.Set(float64(len(s.watching)))
 	s.running.Add(1)
 	go func() {
 		defer s.running.Done()
-		s.watch(ctx, newTracker(target), w.updates)
+		s.watch(ctx, newTracker(target), w)
 	}()
 }
 
 // unset stops watching a target.
 func (s *Service) unset(key string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if known, ok := s.watching[key]; ok {
 		known.cancel()
 		delete(s.watching, key)
@@ -67,21 +73,26 @@ func (s *Service) unset(key string) {
 }
 
 // watch probes one target until ctx ends.
-func (s *Service) watch(ctx context.Context, t *tracker, updates <-chan *healthv1.Target) {
+func (s *Service) watch(ctx context.Context, t *tracker, w *watched) {
 	timer := time.NewTimer(t.first(s.interval(t.target), s.jitter()))
 	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case target := <-updates:
+		case target := <-w.updates:
 			t.adopt(target)
-		case <-timer.C:
-			if !s.once(ctx, t) {
-				return
+			continue
+		case <-w.doubts:
+			if !t.doubt(time.Now()) {
+				continue
 			}
-			timer.Reset(t.next(s.interval(t.target), s.jitter()))
+		case <-timer.C:
 		}
+		if !s.once(ctx, t) {
+			return
+		}
+		timer.Reset(t.next(s.interval(t.target), s.jitter()))
 	}
 }
 

@@ -14,8 +14,10 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 	"google.golang.org/protobuf/proto"
 
+	edgev1 "github.com/slipway-paas/slipway/gen/slipway/edge/v1"
 	healthv1 "github.com/slipway-paas/slipway/gen/slipway/health/v1"
 	"github.com/slipway-paas/slipway/libs/eventstore"
+	"github.com/slipway-paas/slipway/libs/subjects"
 )
 
 // stage is a service whose instances, log and clock are the test's.
@@ -244,4 +246,59 @@ func TestEachResultSaysWhoseItIs(t *testing.T) {
 			t.Errorf("published %v", &last)
 		}
 	})
+}
+
+func reportOf(t *testing.T, target *healthv1.Target) []byte {
+	t.Helper()
+	data, err := proto.Marshal(&edgev1.UpstreamReport{
+		EdgeId: "e1", OrgId: target.GetOrgId(), DeploymentId: target.GetDeploymentId(), InstanceId: target.GetInstanceId(),
+		Reason: "3 requests in a row failed.", Failures: 3,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func TestAnEdgesDoubtIsLookedIntoAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		st := newStage(4)
+		st.answer("i1", true)
+		one := instance("i1")
+		st.set(ctx, subjects.InstanceKey(one.GetOrgId(), one.GetDeploymentId(), one.GetInstanceId()), one)
+		time.Sleep(400 * time.Millisecond)
+		equal(t, st.said(), []string{"InstanceHealthy"})
+
+		before := st.probed("i1")
+		for range 50 {
+			st.hint(ctx, reportOf(t, one))
+			synctest.Wait()
+		}
+		if n := st.probed("i1") - before; n != 1 {
+			t.Errorf("50 reports at once lead to %d probes", n)
+		}
+		equal(t, st.said(), []string{"InstanceHealthy"})
+
+		time.Sleep(1100 * time.Millisecond)
+		st.answer("i1", false)
+		st.hint(ctx, reportOf(t, one))
+		time.Sleep(50 * time.Millisecond)
+		equal(t, st.said(), []string{"InstanceHealthy", "InstanceUnhealthy"})
+
+		st.hint(ctx, []byte("no report"))
+		st.hint(ctx, reportOf(t, instance("of another")))
+		time.Sleep(50 * time.Millisecond)
+		equal(t, st.said(), []string{"InstanceHealthy", "InstanceUnhealthy"})
+		cancel()
+		st.running.Wait()
+	})
+}
+
+func (st *stage) probed(instance string) int {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.probes[instance]
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/slipway-paas/slipway/libs/datadir"
+	"github.com/slipway-paas/slipway/libs/edgetls"
+	"github.com/slipway-paas/slipway/libs/edgetraffic"
 	"github.com/slipway-paas/slipway/libs/rpc"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/billing/tier"
@@ -25,6 +27,10 @@ import (
 	"github.com/slipway-paas/slipway/services/webhooks"
 )
 
+// DomainSettings are how custom domains are looked up. A name of its own keeps it apart
+// from the edge's settings.
+type DomainSettings = domains.Settings
+
 // Config is what slipwayd is told by flags, SLIPWAY_… variables or YAML.
 type Config struct {
 	DataDir   string `koanf:"data-dir" usage:"directory of all data"`
@@ -33,11 +39,19 @@ type Config struct {
 	EdgeHTTP  string `koanf:"edge-http" default:":8000" usage:"host:port where apps are served over HTTP"`
 	EdgeHTTPS string `koanf:"edge-https" default:":8443" usage:"host:port where apps are served over HTTPS"`
 	// TrustedProxies stand before the edge.
-	TrustedProxies []string `koanf:"edge-trusted-proxies" usage:"address ranges (CIDR) of proxies in front of the edge, whose X-Forwarded-For is believed"`
-	Registry       string   `koanf:"registry" default:"127.0.0.1:5055" usage:"host:port of the built-in OCI registry"`
-	NATS           string   `koanf:"nats" default:"127.0.0.1:4222" usage:"host:port of the built-in NATS server, or nats://host:port of your own, several with commas"`
-	NATSLeaf       string   `koanf:"nats-leaf" default:"127.0.0.1:0" usage:"host:port of this machine where slipway-subscriptions joins the built-in NATS server; port 0 takes a free one"`
-	NATSKey        string   `koanf:"nats-key" usage:"nkey seed file, for a NATS server of your own"`
+	TrustedProxies []string `koanf:"edge-trusted-proxies" usage:"address ranges (CIDR) of proxies in front of the edge, whose X-Forwarded-For is believed; cloudflare stands for Cloudflare's"`
+	// ProxyProtocol are load balancers before the edge.
+	ProxyProtocol []string `koanf:"edge-proxy-protocol-from" usage:"address ranges (CIDR) of load balancers that begin connections to the edge with a PROXY protocol header"`
+	// CloudflareFile is for a list newer than the one that is built in.
+	CloudflareFile string `koanf:"edge-cloudflare-ranges" usage:"file with Cloudflare's address ranges, one a line, instead of the list that is built in"`
+	// Edge is how the edge treats requests and instances.
+	Edge edgetraffic.Rules `koanf:"edge"`
+	// Settings are how the edge serves HTTPS.
+	edgetls.Settings
+	Registry string `koanf:"registry" default:"127.0.0.1:5055" usage:"host:port of the built-in OCI registry"`
+	NATS     string `koanf:"nats" default:"127.0.0.1:4222" usage:"host:port of the built-in NATS server, or nats://host:port of your own, several with commas"`
+	NATSLeaf string `koanf:"nats-leaf" default:"127.0.0.1:0" usage:"host:port of this machine where slipway-subscriptions joins the built-in NATS server; port 0 takes a free one"`
+	NATSKey  string `koanf:"nats-key" usage:"nkey seed file, for a NATS server of your own"`
 	// NATSReplicas is 3 on a cluster.
 	NATSReplicas int    `koanf:"nats-replicas" default:"1" usage:"servers that keep each stream: 1, or 3 in a cluster of your own"`
 	BaseDomain   string `koanf:"base-domain" default:"apps.localhost" usage:"domain that apps live under"`
@@ -62,7 +76,7 @@ type Config struct {
 	// Subscriptions are for NATS clients outside, SubscriptionsURL is where they connect.
 	Subscriptions    subscriptions.Config `koanf:"subscriptions"`
 	SubscriptionsURL string               `koanf:"subscriptions-url" usage:"where NATS clients outside connect, e.g. tls://events.example.com:4223; --subscriptions-listen when empty"`
-	domains.Settings
+	DomainSettings
 	Cloudflare dns.Cloudflare `koanf:"cloudflare"`
 	DNS        dns.Config     `koanf:"dns"`
 	// Tiers replaces the default tiers; YAML only.
@@ -86,8 +100,8 @@ func DefaultConfig() Config {
 		DataDir:           string(datadir.Default()),
 		AllowedRegistries: s.AllowedRegistries, ReservedSubdomains: s.ReservedSubdomains,
 		NodeLossAfter: s.NodeLossAfter, MaxInstances: s.MaxInstances, Rollout: s.Rollout, SessionTTL: i.SessionTTL, SMTP: i.SMTP,
-		Subscriptions: subscriptions.DefaultConfig(),
-		Settings:      domains.DefaultSettings(),
+		Subscriptions:  subscriptions.DefaultConfig(),
+		DomainSettings: domains.DefaultSettings(),
 	}
 }
 
@@ -108,9 +122,20 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("--base-domain: %q is no domain; use lowercase letters, digits and hyphens between dots", c.BaseDomain))
 	}
 	for _, r := range c.TrustedProxies {
-		if _, err := netip.ParsePrefix(r); err != nil {
-			errs = append(errs, fmt.Errorf("--edge-trusted-proxies: %q is no address range, e.g. 10.0.0.0/8", r))
+		if _, err := netip.ParsePrefix(r); err != nil && r != "cloudflare" {
+			errs = append(errs, fmt.Errorf("--edge-trusted-proxies: %q is no address range, e.g. 10.0.0.0/8, and not cloudflare", r))
 		}
+	}
+	for _, r := range c.ProxyProtocol {
+		if _, err := netip.ParsePrefix(r); err != nil {
+			errs = append(errs, fmt.Errorf("--edge-proxy-protocol-from: %q is no address range, e.g. 10.0.0.0/8", r))
+		}
+	}
+	if err := c.Edge.Validate("edge-"); err != nil {
+		errs = append(errs, err)
+	}
+	if err := c.Settings.Validate(c.BaseDomain); err != nil {
+		errs = append(errs, err)
 	}
 	if c.NATSKey != "" && !c.externalNATS() {
 		errs = append(errs, errors.New("--nats-key: it is for a NATS server of your own; give that one with --nats nats://host:port"))
@@ -151,7 +176,7 @@ func (c Config) Validate() error {
 	if err := c.dns().Validate(); err != nil {
 		errs = append(errs, err)
 	}
-	if err := c.Settings.Validate(); err != nil {
+	if err := c.DomainSettings.Validate(); err != nil {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
@@ -236,7 +261,7 @@ func (c Config) scheduler(registry string) scheduler.Config {
 
 // domains is the share of domains.
 func (c Config) domains() domains.Config {
-	return domains.Config{BaseDomain: c.BaseDomain, OwnHosts: c.ownHosts(), Settings: c.Settings}
+	return domains.Config{BaseDomain: c.BaseDomain, OwnHosts: c.ownHosts(), Settings: c.DomainSettings}
 }
 
 // ownHosts are what the platform itself answers at, beside its base domain.
@@ -264,11 +289,18 @@ func (c Config) apiURL() string { return "http://" + local(c.Listen) }
 
 // appURL is the live address of apps on this machine, with {subdomain} in it.
 func (c Config) appURL() string {
-	_, port, err := net.SplitHostPort(c.EdgeHTTP)
-	if err != nil || port == "80" {
-		return "http://{subdomain}." + c.BaseDomain
+	scheme, usual, address := "http", "80", c.EdgeHTTP
+	if c.TLS == edgetls.ACME {
+		scheme, usual, address = "https", "443", c.EdgeHTTPS
 	}
-	return "http://{subdomain}." + c.BaseDomain + ":" + port
+	_, port, err := net.SplitHostPort(address)
+	if scheme == "https" && c.PublicHTTPSPort != 0 {
+		port = strconv.Itoa(c.PublicHTTPSPort)
+	}
+	if err != nil || port == usual {
+		return scheme + "://{subdomain}." + c.BaseDomain
+	}
+	return scheme + "://{subdomain}." + c.BaseDomain + ":" + port
 }
 
 // local is the address with a host that this machine can call.

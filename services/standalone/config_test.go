@@ -85,6 +85,7 @@ func TestWrongSettingsAreRefusedWithTheReason(t *testing.T) {
 		"--node-prune-images-after":                                      {args: []string{"--node-prune-images-after", "never"}},
 		"probe path \"healthz\" is none: it must begin with /":           {args: []string{"--rollout-probe-path", "healthz"}},
 		"--edge-trusted-proxies: \"me\" is no address range":             {args: []string{"--edge-trusted-proxies", "me"}},
+		"--edge-eject-for: 1ms must be between":                          {args: []string{"--edge-eject-for", "1ms"}},
 	} {
 		if _, err := load(t, c.yaml, c.args...); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v %s: got %v, want %s", c.args, c.yaml, err, want)

@@ -29,9 +29,11 @@ import (
 	"github.com/slipway-paas/slipway/services/dns"
 	"github.com/slipway-paas/slipway/services/domains"
 	"github.com/slipway-paas/slipway/services/gateway"
+	gatewayedges "github.com/slipway-paas/slipway/services/gateway/edges"
 	"github.com/slipway-paas/slipway/services/gateway/idempotency"
 	"github.com/slipway-paas/slipway/services/gateway/probes"
 	"github.com/slipway-paas/slipway/services/gateway/ratelimit"
+	"github.com/slipway-paas/slipway/services/gateway/requests"
 	"github.com/slipway-paas/slipway/services/health"
 	"github.com/slipway-paas/slipway/services/identity"
 	proxyconfig "github.com/slipway-paas/slipway/services/proxy-config"
@@ -265,10 +267,18 @@ func (p *platform) buildHealth(_ context.Context, g *ground) error {
 
 func (p *platform) buildEdge(_ context.Context, g *ground) error {
 	args := []string{
-		"--nats", g.natsURL, "--http", p.config.EdgeHTTP, "--https", p.config.EdgeHTTPS, "--data-dir", p.config.dir().Edge(),
+		"--nats", g.natsURL, "--http", p.config.EdgeHTTP, "--https", p.config.EdgeHTTPS, "--data-dir", p.config.dir().Edge(), "--base-domain", p.config.BaseDomain,
 	}
+	args = append(args, p.config.Settings.Args()...)
+	args = append(args, p.config.Edge.Args()...)
 	if len(p.config.TrustedProxies) > 0 {
 		args = append(args, "--trusted-proxies", strings.Join(p.config.TrustedProxies, ","))
+	}
+	if len(p.config.ProxyProtocol) > 0 {
+		args = append(args, "--proxy-protocol-from", strings.Join(p.config.ProxyProtocol, ","))
+	}
+	if p.config.CloudflareFile != "" {
+		args = append(args, "--cloudflare-ranges", p.config.CloudflareFile)
 	}
 	if g.edgeKey != "" {
 		args = append(args, "--nats-creds", g.edgeKey)
@@ -345,6 +355,7 @@ func (p *platform) buildGateway(ctx context.Context, g *ground) error {
 	if err != nil {
 		return err
 	}
+	heard := gatewayedges.New(g.nats, time.Now)
 	s, err := gateway.New(gateway.Config{Listen: p.config.Listen, PublicURL: p.config.PublicURL, RateLimits: p.config.RateLimits}, gateway.Deps{
 		Scheduler:        schedulerv1.NewSchedulerServiceClient(g.calls.Conn()),
 		Admin:            adminv1.NewAdminServiceClient(g.calls.Conn()),
@@ -363,14 +374,17 @@ func (p *platform) buildGateway(ctx context.Context, g *ground) error {
 		Services:         p.services,
 		Version:          p.options.Version,
 		Metrics:          p.options.Observer.Registry, Exposition: p.options.Observer.Metrics(),
-		Domains: domainv1.NewDomainServiceClient(g.calls.Conn()),
-		DNS:     dnsv1.NewDNSAdminServiceClient(g.calls.Conn()),
-		Tracing: p.options.Observer.Tracing,
-		Log:     p.log.With("part", "gateway"),
+		Domains:  domainv1.NewDomainServiceClient(g.calls.Conn()),
+		DNS:      dnsv1.NewDNSAdminServiceClient(g.calls.Conn()),
+		Requests: requests.NewJetStream(g.js, time.Now),
+		Edges:    heard.Edges,
+		Tracing:  p.options.Observer.Tracing,
+		Log:      p.log.With("part", "gateway"),
 	})
 	if err != nil {
 		return err
 	}
+	p.group.Add("edges", heard)
 	p.group.Add("gateway", s)
 	return nil
 }

@@ -30,7 +30,7 @@ func Cluster(t testing.TB) []jetstream.JetStream {
 	for i, port := range ports {
 		s := &Server{t: t, opts: server.Options{
 			ServerName: fmt.Sprintf("n%d", i), Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true,
-			JetStream: true, StoreDir: t.TempDir(), JetStreamMaxMemory: 64 << 20,
+			JetStream: true, StoreDir: t.TempDir(), JetStreamMaxMemory: 128 << 20,
 			Cluster: server.ClusterOpts{Name: "test", Host: "127.0.0.1", Port: port}, Routes: routes,
 		}}
 		s.Up()

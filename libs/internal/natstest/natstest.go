@@ -28,7 +28,7 @@ func Start(t testing.TB) *Server {
 	t.Helper()
 	s := &Server{t: t, opts: server.Options{
 		Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true, NoSystemAccount: true,
-		JetStream: true, StoreDir: t.TempDir(), SyncAlways: true, JetStreamMaxMemory: 64 << 20,
+		JetStream: true, StoreDir: t.TempDir(), SyncAlways: true, JetStreamMaxMemory: 128 << 20,
 	}}
 	s.Up()
 	t.Cleanup(s.Down)

@@ -69,6 +69,7 @@ func Build(generated []byte, version string) ([]byte, error) {
 	wholeNumbers(doc)
 	paths["/api/deploy/apps/{id}/events"] = object{"get": eventsOperation()}
 	paths["/api/v1/events"] = object{"get": orgEventsOperation()}
+	paths["/api/v1/apps/{name}/logs"] = object{"get": accessLogOperation()}
 	paths["/api/v1/health"] = object{"get": healthOperation()}
 	for path, operations := range oauthPaths() {
 		item, _ := paths[path].(object)
@@ -326,7 +327,7 @@ func described() []protoreflect.FileDescriptor {
 		deployv1.File_slipway_deploy_v1_deploy_proto, appsv1.File_slipway_apps_v1_apps_proto, adminv1.File_slipway_admin_v1_admin_proto,
 		identityv1.File_slipway_identity_v1_accounts_proto, identityv1.File_slipway_identity_v1_orgs_proto,
 		identityv1.File_slipway_identity_v1_apikeys_proto, identityv1.File_slipway_identity_v1_eventcredentials_proto, oauthv1.File_slipway_oauth_v1_oauth_proto,
-		webhooksv1.File_slipway_webhooks_v1_webhooks_proto, domainv1.File_slipway_domain_v1_domains_proto, dnsv1.File_slipway_dns_v1_dns_proto,
+		webhooksv1.File_slipway_webhooks_v1_webhooks_proto, domainv1.File_slipway_domain_v1_domains_proto, dnsv1.File_slipway_dns_v1_dns_proto, appsv1.File_slipway_apps_v1_ingress_proto,
 	}
 }
 
@@ -367,6 +368,8 @@ func property(f protoreflect.FieldDescriptor) object {
 		switch name := f.Message().FullName(); name {
 		case "google.protobuf.StringValue":
 			return object{"type": "string", "nullable": true}
+		case "google.protobuf.DoubleValue":
+			return object{"type": "number", "nullable": true}
 		case "google.protobuf.BoolValue":
 			return object{"type": "boolean", "nullable": true}
 		case "google.protobuf.Timestamp":

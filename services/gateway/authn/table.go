@@ -52,6 +52,9 @@ var (
 	// The deploy dialect is for OAuth apps.
 	deployRead   = rule{accessToken: access.DeployRead}
 	deployManage = rule{accessToken: access.DeployManage}
+	// The ingress of an app is for people and what acts for them.
+	ingressRead   = rule{accessToken: access.DeployRead, session: access.DeployRead, apiKey: access.DeployRead}
+	ingressManage = rule{accessToken: access.DeployManage, session: access.AppsWrite, apiKey: access.AppsWrite}
 	// eventsRead is for people and what acts for them.
 	eventsRead = rule{accessToken: access.EventsRead, session: access.EventsRead, apiKey: access.EventsRead}
 	// platform is for those who run it, by whatever they hold.
@@ -88,10 +91,14 @@ var rules = map[string]rule{
 	deployv1.DeployService_DestroyDeployment_FullMethodName:      deployManage,
 	deployv1.DeployService_FollowDeploymentEvents_FullMethodName: deployRead,
 
-	appsv1.AppService_ListProcesses_FullMethodName:  appsRead,
-	appsv1.AppService_ScaleProcesses_FullMethodName: appsWrite,
-	appsv1.AppService_ListReleases_FullMethodName:   appsRead,
-	appsv1.AppService_RollbackApp_FullMethodName:    appsWrite,
+	appsv1.AppService_ListProcesses_FullMethodName:         appsRead,
+	appsv1.AppService_ScaleProcesses_FullMethodName:        appsWrite,
+	appsv1.AppService_ListReleases_FullMethodName:          appsRead,
+	appsv1.AppService_RollbackApp_FullMethodName:           appsWrite,
+	appsv1.IngressService_GetIngress_FullMethodName:        ingressRead,
+	appsv1.IngressService_ConfigureIngress_FullMethodName:  ingressManage,
+	appsv1.IngressService_GetRequestMetrics_FullMethodName: ingressRead,
+	appsv1.IngressService_FollowAccessLog_FullMethodName:   ingressRead,
 
 	streamv1.EventService_FollowEvents_FullMethodName: eventsRead,
 

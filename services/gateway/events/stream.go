@@ -46,6 +46,21 @@ func NewStreams(store eventstore.Store, perOperator, total int, heartbeat time.D
 	}
 }
 
+// Open counts a stream of something else than events, until the returned function is
+// called. Too many are a *problem.Error (429).
+func (s *Streams) Open(operator string) (closed func(), err error) {
+	if err := s.acquire(operator); err != nil {
+		return nil, err
+	}
+	return sync.OnceFunc(func() { s.release(operator) }), nil
+}
+
+// Closing is closed when the gateway shuts down.
+func (s *Streams) Closing() <-chan struct{} { return s.closing }
+
+// Heartbeat is how often an idle stream is to show that it lives.
+func (s *Streams) Heartbeat() time.Duration { return s.heartbeat }
+
 // Close ends every stream; it does not wait for them.
 func (s *Streams) Close() { s.close() }
 

@@ -158,7 +158,7 @@ func TestEveryEventIsFoldedOrNamed(t *testing.T) {
 		known[name] = "folded"
 	}
 	for _, name := range []string{
-		"DeploymentScaled", "PlacementDeferred", "StopRequested", "DestroyRequested", "ImagePulled", "ImagePullFailed", "ContainerStartFailed", "RouteBound", "RouteRemoved",
+		"DeploymentScaled", "PlacementDeferred", "StopRequested", "DestroyRequested", "IngressConfigured", "ImagePulled", "ImagePullFailed", "ContainerStartFailed", "RouteBound", "RouteRemoved",
 	} {
 		known[name] = "changes neither status nor health"
 	}

@@ -69,6 +69,22 @@ func BenchmarkHandshake(b *testing.B) {
 	}
 }
 
+// BenchmarkFirstHandshakes measures how long the last of 50 visitors waits who come at
+// once to 50 names that are new: each gets its certificate from an ACME CA meanwhile,
+// which validates it.
+func BenchmarkFirstHandshakes(b *testing.B) {
+	const names = 50
+	ca := newAuthority(b)
+	c := newControl(b)
+	e := c.acmeEdge(ca, "127.0.0.1", "--log-level", "error", "--acme-orders", "1000")
+	n := 0
+	for b.Loop() {
+		firstHandshakes(b, c, ca, e, names, fmt.Sprintf("b%d-", n))
+		n++
+	}
+	b.ReportMetric(float64(ca.orders.Load())/float64(n), "orders")
+}
+
 func fill(b *testing.B, c *control, hosts int, address string) {
 	b.Helper()
 	for i := range hosts {

@@ -3,7 +3,6 @@ package edge
 import (
 	"encoding/json"
 	"fmt"
-	"path/filepath"
 	"strings"
 
 	"github.com/slipway-paas/slipway/services/proxy-config/edge/module"
@@ -12,30 +11,34 @@ import (
 // object keeps Caddy's configuration readable as what it is: JSON.
 type object = map[string]any
 
-// idleTimeout of connections to apps. It is shorter than the keep-alive of the
-// usual app servers (gunicorn 2 s, Node and uvicorn 5 s), so that the edge closes
-// an idle connection before the app does: a POST never meets one just closed.
-const idleTimeout = "1500ms"
-
-// probeInterval is between a connection's probes while they go unanswered: after 15 s
-// of silence nine of them, so an app that vanished without a word is noticed within
-// half a minute. Its machine answers them: an app may think for longer. TCP's user
-// timeout would do more, and cut off apps that read slowly.
-const probeInterval = "1s"
-
 // caddyConfig is all that Caddy is told. It stays the same for the life of the
 // process: what changes with routes is in the table.
 func caddyConfig(c Config, tracing bool) ([]byte, error) {
+	proxies, _, err := c.proxies()
+	if err != nil {
+		return nil, err
+	}
+	c.TrustedProxies = proxies
 	servers := object{
-		"http":    c.server(c.HTTP, false, appRoutes(tracing)),
+		"http":    c.server(c.HTTP, false, c.appRoutes(false, tracing)),
 		"metrics": metricsServer(c.Metrics),
 	}
-	if c.HTTPS != "" {
-		servers["https"] = c.server(c.HTTPS, true, appRoutes(tracing))
+	if c.servesHTTPS() {
+		servers["https"] = c.server(c.HTTPS, true, c.appRoutes(true, tracing))
+	}
+	apps := object{
+		"http": object{
+			"grace_period": c.Grace.String(),
+			"metrics":      object{},
+			"servers":      servers,
+		},
+	}
+	if c.servesHTTPS() {
+		c.certificates(apps)
 	}
 	config, err := json.Marshal(object{
 		"admin":   object{"disabled": true, "config": object{"persist": false}},
-		"storage": object{"module": "file_system", "root": filepath.Join(c.DataDir, "caddy")},
+		"storage": c.storage(),
 		"logging": object{"logs": object{"default": object{
 			"level":   strings.ToUpper(c.LogLevel),
 			"writer":  object{"output": "stderr"},
@@ -44,24 +47,7 @@ func caddyConfig(c Config, tracing bool) ([]byte, error) {
 			"sampling": object{"interval": 1_000_000_000, "first": 20, "thereafter": 1000},
 			"exclude":  []string{"http.log.access"},
 		}}},
-		"apps": object{
-			"http": object{
-				"grace_period": c.Grace.String(),
-				"metrics":      object{},
-				"servers":      servers,
-			},
-			"tls": object{"automation": object{
-				"on_demand": object{"permission": object{"module": module.Permission}},
-				"policies": []object{{
-					"on_demand":       true,
-					"issuers":         []object{{"module": "internal"}},
-					"get_certificate": []object{{"via": module.UnknownHosts}},
-				}},
-			}},
-			"pki": object{"certificate_authorities": object{"local": object{
-				"name": "Slipway Local Authority", "install_trust": false,
-			}}},
-		},
+		"apps": apps,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("encoding Caddy's configuration: %w", err)
@@ -71,16 +57,20 @@ func caddyConfig(c Config, tracing bool) ([]byte, error) {
 
 func (c Config) server(listen string, tls bool, routes []object) object {
 	s := object{
-		"listen":              []string{listen},
-		"protocols":           []string{"h1"},
-		"listener_wrappers":   []object{{"wrapper": module.Listener}},
-		"read_header_timeout": "10s",
+		"listen":    []string{listen},
+		"protocols": []string{"h1"},
+		// Counted below TLS: net/http tells who speaks HTTP to the TLS port so only when it
+		// has the TLS connection itself.
+		"listener_wrappers":   c.listenerWrappers(),
+		"read_header_timeout": c.HeaderTimeout.String(),
 		"idle_timeout":        "2m",
 		"max_header_bytes":    64 << 10,
-		// Both ports serve: no redirect from one to the other.
+		// Certificates and redirects are ours: they follow the table.
 		"automatic_https": object{"disable": true},
 		"routes":          routes,
-		"errors":          object{"routes": []object{{"handle": []object{answerRequestID(), {"handler": module.HandlerErrors}}}}},
+		"errors": object{"routes": []object{{"handle": []object{
+			{"handler": module.HandlerAccess, "errors": true}, answerRequestID(), {"handler": module.HandlerErrors},
+		}}}},
 	}
 	if len(c.TrustedProxies) > 0 {
 		s["trusted_proxies"] = object{"source": "static", "ranges": c.TrustedProxies}
@@ -89,25 +79,38 @@ func (c Config) server(listen string, tls bool, routes []object) object {
 		s["trusted_proxies_strict"] = 1
 	}
 	if tls {
-		s["protocols"] = []string{"h1", "h2"}
+		s["protocols"] = []string{"h1", "h2", "h3"}
 		s["tls_connection_policies"] = []object{{}}
 	}
 	return s
 }
 
 // appRoutes is the one chain that every request for an app takes.
-func appRoutes(tracing bool) []object {
-	chain := []object{{"handler": module.HandlerIDs, "traceparent": !tracing}}
+func (c Config) appRoutes(tls, tracing bool) []object {
+	chain := []object{
+		{"handler": module.HandlerClient}, {"handler": module.HandlerAccess},
+		{"handler": module.HandlerIDs, "traceparent": !tracing},
+	}
 	if tracing {
 		chain = append(chain, object{"handler": "tracing", "span": "{http.request.method}"})
 	}
 	chain = append(chain,
 		answerRequestID(),
-		object{"handler": module.HandlerHop},
-		object{"handler": module.HandlerRoute},
-		reverseProxy(),
 	)
-	return []object{{"handle": chain}}
+	chain = append(chain, c.secured(tls)...)
+	chain = append(chain,
+		object{"handler": module.HandlerHop},
+		object{"handler": module.HandlerPolicy, "max_request_bytes": c.MaxRequest},
+		object{"handler": module.HandlerRoute},
+	)
+	routes := []object{{"handle": chain}}
+	if c.Compression {
+		routes = append(routes, compression())
+	}
+	return append(routes, object{"handle": []object{
+		{"handler": module.HandlerDeadline},
+		{"handler": module.HandlerProxy, "body_timeout": c.BodyTimeout, "answer_timeout": c.RequestTimeout},
+	}})
 }
 
 // answerRequestID gives the id to the client too, unless the app answered one.
@@ -117,33 +120,6 @@ func answerRequestID() object {
 		"set":      object{"X-Request-Id": []string{"{http.request.header.X-Request-Id}"}},
 		"deferred": true,
 	}}
-}
-
-func reverseProxy() object {
-	return object{
-		"handler":           "reverse_proxy",
-		"dynamic_upstreams": object{"source": module.Upstreams},
-		// Here and not before: a client could have it taken away by naming it in
-		// Connection.
-		"headers": object{"request": object{"set": object{"X-Real-Ip": []string{"{http.vars.client_ip}"}}}},
-		"load_balancing": object{
-			"selection_policy": object{"policy": "least_conn"},
-			// Caddy repeats any request that found no connection, and after that only
-			// GETs; never after try_duration, so that a slow failure stays single.
-			"retries":      5,
-			"try_duration": "3s",
-			"try_interval": "10ms",
-		},
-		"transport": object{
-			"protocol":                "http",
-			"versions":                []string{"1.1"},
-			"dial_timeout":            "2s",
-			"response_header_timeout": "5m",
-			"compression":             false,
-			"network_proxy":           object{"from": "none"},
-			"keep_alive":              object{"max_idle_conns_per_host": 256, "idle_timeout": idleTimeout, "probe_interval": probeInterval},
-		},
-	}
 }
 
 func metricsServer(listen string) object {

@@ -2,6 +2,8 @@ package edge_test
 
 import (
 	"bufio"
+	"context"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -123,4 +125,34 @@ func TestAnUnknownHostIsToldSoOverHTTPSToo(t *testing.T) {
 	if answer.StatusCode != http.StatusNotFound {
 		t.Errorf("got %s, want 404", answer.Status)
 	}
+}
+
+func TestAppsAreToldThatARequestCameOverHTTPS(t *testing.T) {
+	t.Parallel()
+	c := newControl(t)
+	e := c.edge(t.TempDir())
+	address, seen := mirror(t)
+	c.applied(c.put(serving("safe.test", address)))
+	for _, protocol := range []string{"http/1.1", "h2"} {
+		client := &http.Client{Transport: &http.Transport{
+			DialTLSContext: func(context.Context, string, string) (net.Conn, error) { return e.dialTLSAs("safe.test", protocol) },
+			Protocols:      protocols(protocol),
+		}}
+		resp, err := client.Get("https://safe.test/")
+		if err != nil {
+			t.Fatalf("%s: %v", protocol, err)
+		}
+		_ = resp.Body.Close()
+		client.CloseIdleConnections()
+		if got := (<-seen).Get("X-Forwarded-Proto"); got != "https" {
+			t.Errorf("over %s, X-Forwarded-Proto is %q", protocol, got)
+		}
+	}
+}
+
+func protocols(name string) *http.Protocols {
+	p := &http.Protocols{}
+	p.SetHTTP1(name == "http/1.1")
+	p.SetHTTP2(name == "h2")
+	return p
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/slipway-paas/slipway/gen/slipway/edge/v1"
 	"github.com/slipway-paas/slipway/gen/slipway/routing/v1"
 	"github.com/slipway-paas/slipway/libs/natsconn"
 	"github.com/slipway-paas/slipway/libs/subjects"
@@ -57,8 +58,9 @@ type control struct {
 	nc      *nats.Conn
 	routes  jetstream.KeyValue
 
-	mu   sync.Mutex
-	acks []*routingv1.EdgeApplied
+	mu      sync.Mutex
+	acks    []*routingv1.EdgeApplied
+	reports []*edgev1.CertificateReport
 }
 
 func newControl(t testing.TB) *control {
@@ -93,7 +95,10 @@ func (c *control) start() {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	c.routes, err = js.CreateOrUpdateKeyValue(c.t.Context(), jetstream.KeyValueConfig{Bucket: subjects.BucketRoutes, History: 1})
+	if err := natsconn.Provision(c.t.Context(), js, 1); err != nil {
+		c.t.Fatal(err)
+	}
+	c.routes, err = js.KeyValue(c.t.Context(), subjects.BucketRoutes)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -106,6 +111,19 @@ func (c *control) start() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.acks = append(c.acks, ack)
+	})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	_, err = c.nc.Subscribe(subjects.AllEdgeCertificates, func(m *nats.Msg) {
+		report := &edgev1.CertificateReport{}
+		if err := proto.Unmarshal(m.Data, report); err != nil {
+			c.t.Errorf("report on %s: %v", m.Subject, err)
+			return
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.reports = append(c.reports, report)
 	})
 	if err != nil {
 		c.t.Fatal(err)
@@ -194,8 +212,21 @@ type edgeProcess struct {
 
 func (c *control) edge(dataDir string, flags ...string) *edgeProcess {
 	c.t.Helper()
+	return c.edgeAt(freeAddress(c.t), freeAddress(c.t), dataDir, flags...)
+}
+
+// edgeAt starts an edge on the addresses for HTTP and HTTPS, and waits until it listens.
+func (c *control) edgeAt(plain, https, dataDir string, flags ...string) *edgeProcess {
+	c.t.Helper()
+	e := c.begin(plain, https, dataDir, flags...)
+	e.listens()
+	return e
+}
+
+func (c *control) begin(plain, https, dataDir string, flags ...string) *edgeProcess {
+	c.t.Helper()
 	e := &edgeProcess{
-		t: c.t, http: freeAddress(c.t), https: freeAddress(c.t), metrics: freeAddress(c.t),
+		t: c.t, http: plain, https: https, metrics: freeAddress(c.t),
 		done: make(chan struct{}), log: &lockedBuffer{},
 	}
 	args := append([]string{
@@ -216,14 +247,28 @@ func (c *control) edge(dataDir string, flags ...string) *edgeProcess {
 			c.t.Logf("slipway-edge said:\n%s", e.log)
 		}
 	})
-	eventually(c.t, "edge listens", func() bool {
+	return e
+}
+
+func (e *edgeProcess) listens() {
+	e.t.Helper()
+	eventually(e.t, "edge listens", func() bool {
 		resp, err := http.Get("http://" + e.metrics + "/ready")
 		if err != nil {
 			return false
 		}
 		return resp.Body.Close() == nil
 	})
-	return e
+}
+
+// js is JetStream with the platform's rights.
+func (c *control) js() jetstream.JetStream {
+	c.t.Helper()
+	js, err := jetstream.New(c.nc)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return js
 }
 
 // terminate sends SIGTERM and returns the exit code.
@@ -267,7 +312,7 @@ func (e *edgeProcess) get(host string, header ...string) answer {
 	for i := 0; i+1 < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := noRedirects.Do(req)
 	if err != nil {
 		e.t.Fatal(err)
 	}

@@ -4,6 +4,8 @@ import (
 	"maps"
 	"slices"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+
 	deploymentv1 "github.com/slipway-paas/slipway/gen/slipway/deployment/v1"
 	routingv1 "github.com/slipway-paas/slipway/gen/slipway/routing/v1"
 	"github.com/slipway-paas/slipway/libs/eventstore"
@@ -38,6 +40,8 @@ type deployment struct {
 	next        string // release rolling out; empty for none
 	numbers     map[string]uint32
 	instances   map[string]*instance
+	drain       *durationpb.Duration   // of the last release asked for; nil when it has none
+	policy      *routingv1.RoutePolicy // nil for the edges' defaults; never changed
 	bound       binding
 	sequence    uint64
 	traceParent string
@@ -131,6 +135,8 @@ func (d *deployment) evolve(rec eventstore.Recorded) {
 		d.namesHeld, d.ended = false, true
 		d.phase, d.live, d.next = phaseDestroyed, "", ""
 		d.retire(func(*instance) bool { return true })
+	case *deploymentv1.IngressConfigured:
+		d.policy = e.GetPolicy()
 	case *deploymentv1.InstancesRescheduled:
 		d.rescheduled(e)
 	case *deploymentv1.InstancesRetired:
@@ -148,7 +154,7 @@ func (d *deployment) evolve(rec eventstore.Recorded) {
 }
 
 func (d *deployment) rollOut(r *deploymentv1.Release, rec eventstore.Recorded) {
-	d.numbers[r.GetId()] = r.GetNumber()
+	d.numbers[r.GetId()], d.drain = r.GetNumber(), r.GetDeadlines().GetDrain()
 	d.next, d.phase, d.traceParent = r.GetId(), phaseServing, rec.TraceParent
 	if !d.namesHeld {
 		d.namesHeld, d.heldSince = true, rec.Sequence
@@ -248,7 +254,7 @@ func (d *deployment) route(host string) *routingv1.Route {
 	release, instances := d.serving()
 	r := &routingv1.Route{
 		Host: host, OrgId: d.org, DeploymentId: d.id, ReleaseId: release,
-		State: d.state(len(instances)), Sequence: d.sequence, Kind: routingv1.RouteKind_ROUTE_KIND_CUSTOM_DOMAIN,
+		State: d.state(len(instances)), Sequence: d.sequence, Policy: d.withDrain(d.policy), Kind: routingv1.RouteKind_ROUTE_KIND_CUSTOM_DOMAIN,
 	}
 	if host == d.host {
 		r.Kind = routingv1.RouteKind_ROUTE_KIND_SUBDOMAIN

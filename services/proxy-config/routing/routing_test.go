@@ -185,6 +185,8 @@ func TestEveryEventOfTheSchemaIsFoldedOrKnownToSayNothingOfRoutes(t *testing.T) 
 		"StopRequested", "DeploymentStopped", "DestroyRequested", "DeploymentDestroyed", "ContainerStarted",
 		"ContainerExited", "ContainerRemoved", "InstanceHealthy", "InstanceUnhealthy", "RouteBound", "RouteRemoved",
 		"InstancesRescheduled", "InstancesRetired", "RollbackRequested", "ScaleRequested", "ScaleFailed",
+		"InstancesRescheduled", "InstancesRetired",
+		"IngressConfigured",
 		// These say nothing of routes.
 		"DeploymentScaled", "PlacementDeferred", "ImagePulled", "ImagePullFailed", "ContainerStartFailed",
 	}

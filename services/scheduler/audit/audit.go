@@ -32,6 +32,7 @@ const (
 	// Scale and Rollback are the app dialect's.
 	Scale    = "scale"
 	Rollback = "rollback"
+	Ingress  = "ingress"
 )
 
 // Change makes an entry, or says how an earlier one ended.
@@ -125,6 +126,10 @@ func Fold(before deployment.State, rec eventstore.Recorded) []Change {
 		return []Change{{Key: intentKey("stop", before), Status: Completed, Details: reason(e.Reason)}}
 	case *deploymentv1.DeploymentDestroyed:
 		return []Change{{Key: "destroy", Status: Completed, Details: reason(e.Reason)}}
+	case *deploymentv1.IngressConfigured:
+		c := open(key("ingress", rec), Ingress, e.InitiatedBy)
+		c.Status, c.Details = Completed, ingress(e.GetPolicy())
+		return []Change{c}
 	case *deploymentv1.ContainerExited:
 		return exited(before, e, rec)
 	case *deploymentv1.InstanceHealthy:

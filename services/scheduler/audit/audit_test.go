@@ -146,6 +146,8 @@ func TestStories(t *testing.T) {
 			[]string{"create completed by=app", "deploy completed by=", "restart failed by= from_node,reason,to_nodecanceled,code", "stop started by=cli"}},
 		{"a deploy whose node is lost", append(live()[:3], moved("i1", "i2", true)),
 			[]string{"create completed by=app", "deploy started by= moved"}},
+		{"a change of the ingress", append(live(), &deploymentv1.IngressConfigured{InitiatedBy: "cli"}),
+			[]string{"create completed by=app", "deploy completed by=", "ingress completed by=cli compression,drain_seconds,maintenance,max_request_bytes,request_timeout_seconds,sticky"}},
 		{"an asked-for exit is no crash", append(live(), &deploymentv1.StopRequested{InitiatedBy: "cli"}, crashed(1)),
 			[]string{"create completed by=app", "deploy completed by=", "stop started by=cli"}},
 	} {

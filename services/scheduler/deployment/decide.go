@@ -133,6 +133,8 @@ func Decide(s State, c Command, _ time.Time) (proto.Message, error) {
 		return decideStop(s, c)
 	case Destroy:
 		return decideDestroy(s, c)
+	case ConfigureIngress:
+		return decideIngress(s, c)
 	case Schedule:
 		return decideSchedule(s, c), nil
 	case MarkScaled:

@@ -65,6 +65,8 @@ func Evolve(s State, rec eventstore.Recorded) State {
 		s.Reason = "Being destroyed: its route and container are being removed."
 		s.TraceParent = rec.TraceParent
 		s.retireAll()
+	case *deploymentv1.IngressConfigured:
+		s.Ingress = e.GetPolicy()
 	case *deploymentv1.DeploymentDestroyed:
 		s.Status, s.Reason = Destroyed, e.Reason
 		if s.StoppedAt.IsZero() {

@@ -60,6 +60,7 @@ func look(t *testing.T, s deployment.State, now time.Time) {
 	for _, c := range []deployment.Command{
 		deployment.Create{Event: requested()}, deployment.Restart{ReleaseID: "r9", ContainerName: "c9"}, deployment.Stop{}, deployment.Destroy{},
 		deployment.ScaleTo{Count: 3}, deployment.ScaleTo{Count: 1}, deployment.Rollback{ReleaseID: "r9"}, deployment.Rollback{Number: 1, ReleaseID: "r9"},
+		deployment.ConfigureIngress{Maintenance: new(true), DrainSeconds: new(int32(1))},
 	} {
 		event, err := deployment.Decide(s, c, now)
 		if err == nil && event != nil {

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	deploymentv1 "github.com/slipway-paas/slipway/gen/slipway/deployment/v1"
+	routingv1 "github.com/slipway-paas/slipway/gen/slipway/routing/v1"
 	"github.com/slipway-paas/slipway/services/scheduler/deployment"
 )
 
@@ -51,6 +52,7 @@ func folds(d protoreflect.MessageDescriptor) bool {
 		"ScaleFailed":      &deploymentv1.ScaleFailed{ReleaseId: "r1", Count: 3, RestoredCount: 1, Code: "placement_timeout", Reason: "Full."},
 		"InstancesRetired": &deploymentv1.InstancesRetired{ReleaseId: "r1", InstanceIds: []string{"i1"}},
 		"RouteBound":       bound("r1", "i1"), "RouteRemoved": &deploymentv1.RouteRemoved{},
+		"IngressConfigured": &deploymentv1.IngressConfigured{Policy: &routingv1.RoutePolicy{Maintenance: true}},
 	}[string(d.Name())]
 	if sample == nil {
 		return false

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	deploymentv1 "github.com/slipway-paas/slipway/gen/slipway/deployment/v1"
+	routingv1 "github.com/slipway-paas/slipway/gen/slipway/routing/v1"
 )
 
 // Status is what the operator sees.
@@ -84,6 +85,10 @@ type State struct {
 
 	// Instances are all that may still exist somewhere, by id, retiring ones too.
 	Instances map[string]*Instance
+
+	// Ingress is how edges treat its requests; nil for their defaults. It is never
+	// changed, only replaced.
+	Ingress *routingv1.RoutePolicy
 
 	// TraceParent is of the last command asked for from outside.
 	TraceParent string

@@ -11,6 +11,7 @@
 package deploymentv1
 
 import (
+	v1 "github.com/slipway-paas/slipway/gen/slipway/routing/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
@@ -1494,6 +1495,61 @@ func (x *DeploymentDestroyed) GetReason() string {
 	return ""
 }
 
+// IngressConfigured says how edges treat the deployment's requests from here on.
+// Nothing rolls out for it.
+type IngressConfigured struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// policy is the whole of it, not what changed.
+	Policy        *v1.RoutePolicy `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`
+	InitiatedBy   string          `protobuf:"bytes,2,opt,name=initiated_by,json=initiatedBy,proto3" json:"initiated_by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IngressConfigured) Reset() {
+	*x = IngressConfigured{}
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IngressConfigured) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IngressConfigured) ProtoMessage() {}
+
+func (x *IngressConfigured) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IngressConfigured.ProtoReflect.Descriptor instead.
+func (*IngressConfigured) Descriptor() ([]byte, []int) {
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *IngressConfigured) GetPolicy() *v1.RoutePolicy {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+func (x *IngressConfigured) GetInitiatedBy() string {
+	if x != nil {
+		return x.InitiatedBy
+	}
+	return ""
+}
+
 type ImagePulled struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	ReleaseId  string                 `protobuf:"bytes,1,opt,name=release_id,json=releaseId,proto3" json:"release_id,omitempty"`
@@ -1509,7 +1565,7 @@ type ImagePulled struct {
 
 func (x *ImagePulled) Reset() {
 	*x = ImagePulled{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[22]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1521,7 +1577,7 @@ func (x *ImagePulled) String() string {
 func (*ImagePulled) ProtoMessage() {}
 
 func (x *ImagePulled) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[22]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1534,7 +1590,7 @@ func (x *ImagePulled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImagePulled.ProtoReflect.Descriptor instead.
 func (*ImagePulled) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{22}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ImagePulled) GetReleaseId() string {
@@ -1595,7 +1651,7 @@ type ImagePullFailed struct {
 
 func (x *ImagePullFailed) Reset() {
 	*x = ImagePullFailed{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[23]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1607,7 +1663,7 @@ func (x *ImagePullFailed) String() string {
 func (*ImagePullFailed) ProtoMessage() {}
 
 func (x *ImagePullFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[23]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1620,7 +1676,7 @@ func (x *ImagePullFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImagePullFailed.ProtoReflect.Descriptor instead.
 func (*ImagePullFailed) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{23}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ImagePullFailed) GetReleaseId() string {
@@ -1689,7 +1745,7 @@ type ContainerStarted struct {
 
 func (x *ContainerStarted) Reset() {
 	*x = ContainerStarted{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[24]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1701,7 +1757,7 @@ func (x *ContainerStarted) String() string {
 func (*ContainerStarted) ProtoMessage() {}
 
 func (x *ContainerStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[24]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1714,7 +1770,7 @@ func (x *ContainerStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerStarted.ProtoReflect.Descriptor instead.
 func (*ContainerStarted) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{24}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ContainerStarted) GetReleaseId() string {
@@ -1780,7 +1836,7 @@ type ContainerStartFailed struct {
 
 func (x *ContainerStartFailed) Reset() {
 	*x = ContainerStartFailed{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[25]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1792,7 +1848,7 @@ func (x *ContainerStartFailed) String() string {
 func (*ContainerStartFailed) ProtoMessage() {}
 
 func (x *ContainerStartFailed) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[25]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1805,7 +1861,7 @@ func (x *ContainerStartFailed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerStartFailed.ProtoReflect.Descriptor instead.
 func (*ContainerStartFailed) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{25}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ContainerStartFailed) GetReleaseId() string {
@@ -1863,7 +1919,7 @@ type ContainerExited struct {
 
 func (x *ContainerExited) Reset() {
 	*x = ContainerExited{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[26]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1875,7 +1931,7 @@ func (x *ContainerExited) String() string {
 func (*ContainerExited) ProtoMessage() {}
 
 func (x *ContainerExited) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[26]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1888,7 +1944,7 @@ func (x *ContainerExited) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerExited.ProtoReflect.Descriptor instead.
 func (*ContainerExited) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{26}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ContainerExited) GetReleaseId() string {
@@ -1974,7 +2030,7 @@ type ContainerRemoved struct {
 
 func (x *ContainerRemoved) Reset() {
 	*x = ContainerRemoved{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[27]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1986,7 +2042,7 @@ func (x *ContainerRemoved) String() string {
 func (*ContainerRemoved) ProtoMessage() {}
 
 func (x *ContainerRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[27]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1999,7 +2055,7 @@ func (x *ContainerRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ContainerRemoved.ProtoReflect.Descriptor instead.
 func (*ContainerRemoved) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{27}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ContainerRemoved) GetReleaseId() string {
@@ -2043,7 +2099,7 @@ type InstanceHealthy struct {
 
 func (x *InstanceHealthy) Reset() {
 	*x = InstanceHealthy{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[28]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2055,7 +2111,7 @@ func (x *InstanceHealthy) String() string {
 func (*InstanceHealthy) ProtoMessage() {}
 
 func (x *InstanceHealthy) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[28]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2068,7 +2124,7 @@ func (x *InstanceHealthy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceHealthy.ProtoReflect.Descriptor instead.
 func (*InstanceHealthy) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{28}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *InstanceHealthy) GetReleaseId() string {
@@ -2120,7 +2176,7 @@ type InstanceUnhealthy struct {
 
 func (x *InstanceUnhealthy) Reset() {
 	*x = InstanceUnhealthy{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[29]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2132,7 +2188,7 @@ func (x *InstanceUnhealthy) String() string {
 func (*InstanceUnhealthy) ProtoMessage() {}
 
 func (x *InstanceUnhealthy) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[29]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2145,7 +2201,7 @@ func (x *InstanceUnhealthy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InstanceUnhealthy.ProtoReflect.Descriptor instead.
 func (*InstanceUnhealthy) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{29}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *InstanceUnhealthy) GetReleaseId() string {
@@ -2204,7 +2260,7 @@ type RouteBound struct {
 
 func (x *RouteBound) Reset() {
 	*x = RouteBound{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[30]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2216,7 +2272,7 @@ func (x *RouteBound) String() string {
 func (*RouteBound) ProtoMessage() {}
 
 func (x *RouteBound) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[30]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2229,7 +2285,7 @@ func (x *RouteBound) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteBound.ProtoReflect.Descriptor instead.
 func (*RouteBound) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{30}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *RouteBound) GetReleaseId() string {
@@ -2271,7 +2327,7 @@ type RouteRemoved struct {
 
 func (x *RouteRemoved) Reset() {
 	*x = RouteRemoved{}
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[31]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2283,7 +2339,7 @@ func (x *RouteRemoved) String() string {
 func (*RouteRemoved) ProtoMessage() {}
 
 func (x *RouteRemoved) ProtoReflect() protoreflect.Message {
-	mi := &file_slipway_deployment_v1_events_proto_msgTypes[31]
+	mi := &file_slipway_deployment_v1_events_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2296,7 +2352,7 @@ func (x *RouteRemoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RouteRemoved.ProtoReflect.Descriptor instead.
 func (*RouteRemoved) Descriptor() ([]byte, []int) {
-	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{31}
+	return file_slipway_deployment_v1_events_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RouteRemoved) GetHosts() []string {
@@ -2317,7 +2373,7 @@ var File_slipway_deployment_v1_events_proto protoreflect.FileDescriptor
 
 const file_slipway_deployment_v1_events_proto_rawDesc = "" +
 	"\n" +
-	"\"slipway/deployment/v1/events.proto\x12\x15slipway.deployment.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb8\x01\n" +
+	"\"slipway/deployment/v1/events.proto\x12\x15slipway.deployment.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a slipway/routing/v1/routing.proto\"\xb8\x01\n" +
 	"\x04Tier\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04slug\x18\x02 \x01(\tR\x04slug\x12&\n" +
@@ -2438,7 +2494,10 @@ const file_slipway_deployment_v1_events_proto_rawDesc = "" +
 	"\x10DestroyRequested\x12!\n" +
 	"\finitiated_by\x18\x01 \x01(\tR\vinitiatedBy\"-\n" +
 	"\x13DeploymentDestroyed\x12\x16\n" +
-	"\x06reason\x18\x01 \x01(\tR\x06reason\"\xc3\x01\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\"o\n" +
+	"\x11IngressConfigured\x127\n" +
+	"\x06policy\x18\x01 \x01(\v2\x1f.slipway.routing.v1.RoutePolicyR\x06policy\x12!\n" +
+	"\finitiated_by\x18\x02 \x01(\tR\vinitiatedBy\"\xc3\x01\n" +
 	"\vImagePulled\x12\x1d\n" +
 	"\n" +
 	"release_id\x18\x01 \x01(\tR\treleaseId\x12\x1f\n" +
@@ -2543,7 +2602,7 @@ func file_slipway_deployment_v1_events_proto_rawDescGZIP() []byte {
 	return file_slipway_deployment_v1_events_proto_rawDescData
 }
 
-var file_slipway_deployment_v1_events_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_slipway_deployment_v1_events_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_slipway_deployment_v1_events_proto_goTypes = []any{
 	(*Tier)(nil),                  // 0: slipway.deployment.v1.Tier
 	(*SealedEnv)(nil),             // 1: slipway.deployment.v1.SealedEnv
@@ -2567,28 +2626,30 @@ var file_slipway_deployment_v1_events_proto_goTypes = []any{
 	(*DeploymentStopped)(nil),     // 19: slipway.deployment.v1.DeploymentStopped
 	(*DestroyRequested)(nil),      // 20: slipway.deployment.v1.DestroyRequested
 	(*DeploymentDestroyed)(nil),   // 21: slipway.deployment.v1.DeploymentDestroyed
-	(*ImagePulled)(nil),           // 22: slipway.deployment.v1.ImagePulled
-	(*ImagePullFailed)(nil),       // 23: slipway.deployment.v1.ImagePullFailed
-	(*ContainerStarted)(nil),      // 24: slipway.deployment.v1.ContainerStarted
-	(*ContainerStartFailed)(nil),  // 25: slipway.deployment.v1.ContainerStartFailed
-	(*ContainerExited)(nil),       // 26: slipway.deployment.v1.ContainerExited
-	(*ContainerRemoved)(nil),      // 27: slipway.deployment.v1.ContainerRemoved
-	(*InstanceHealthy)(nil),       // 28: slipway.deployment.v1.InstanceHealthy
-	(*InstanceUnhealthy)(nil),     // 29: slipway.deployment.v1.InstanceUnhealthy
-	(*RouteBound)(nil),            // 30: slipway.deployment.v1.RouteBound
-	(*RouteRemoved)(nil),          // 31: slipway.deployment.v1.RouteRemoved
-	(*durationpb.Duration)(nil),   // 32: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 33: google.protobuf.Timestamp
+	(*IngressConfigured)(nil),     // 22: slipway.deployment.v1.IngressConfigured
+	(*ImagePulled)(nil),           // 23: slipway.deployment.v1.ImagePulled
+	(*ImagePullFailed)(nil),       // 24: slipway.deployment.v1.ImagePullFailed
+	(*ContainerStarted)(nil),      // 25: slipway.deployment.v1.ContainerStarted
+	(*ContainerStartFailed)(nil),  // 26: slipway.deployment.v1.ContainerStartFailed
+	(*ContainerExited)(nil),       // 27: slipway.deployment.v1.ContainerExited
+	(*ContainerRemoved)(nil),      // 28: slipway.deployment.v1.ContainerRemoved
+	(*InstanceHealthy)(nil),       // 29: slipway.deployment.v1.InstanceHealthy
+	(*InstanceUnhealthy)(nil),     // 30: slipway.deployment.v1.InstanceUnhealthy
+	(*RouteBound)(nil),            // 31: slipway.deployment.v1.RouteBound
+	(*RouteRemoved)(nil),          // 32: slipway.deployment.v1.RouteRemoved
+	(*durationpb.Duration)(nil),   // 33: google.protobuf.Duration
+	(*v1.RoutePolicy)(nil),        // 34: slipway.routing.v1.RoutePolicy
+	(*timestamppb.Timestamp)(nil), // 35: google.protobuf.Timestamp
 }
 var file_slipway_deployment_v1_events_proto_depIdxs = []int32{
-	32, // 0: slipway.deployment.v1.HealthCheck.interval:type_name -> google.protobuf.Duration
-	32, // 1: slipway.deployment.v1.HealthCheck.timeout:type_name -> google.protobuf.Duration
-	32, // 2: slipway.deployment.v1.Deadlines.placement:type_name -> google.protobuf.Duration
-	32, // 3: slipway.deployment.v1.Deadlines.start:type_name -> google.protobuf.Duration
-	32, // 4: slipway.deployment.v1.Deadlines.healthy:type_name -> google.protobuf.Duration
-	32, // 5: slipway.deployment.v1.Deadlines.stop:type_name -> google.protobuf.Duration
-	32, // 6: slipway.deployment.v1.Deadlines.drain:type_name -> google.protobuf.Duration
-	32, // 7: slipway.deployment.v1.Deadlines.grace:type_name -> google.protobuf.Duration
+	33, // 0: slipway.deployment.v1.HealthCheck.interval:type_name -> google.protobuf.Duration
+	33, // 1: slipway.deployment.v1.HealthCheck.timeout:type_name -> google.protobuf.Duration
+	33, // 2: slipway.deployment.v1.Deadlines.placement:type_name -> google.protobuf.Duration
+	33, // 3: slipway.deployment.v1.Deadlines.start:type_name -> google.protobuf.Duration
+	33, // 4: slipway.deployment.v1.Deadlines.healthy:type_name -> google.protobuf.Duration
+	33, // 5: slipway.deployment.v1.Deadlines.stop:type_name -> google.protobuf.Duration
+	33, // 6: slipway.deployment.v1.Deadlines.drain:type_name -> google.protobuf.Duration
+	33, // 7: slipway.deployment.v1.Deadlines.grace:type_name -> google.protobuf.Duration
 	1,  // 8: slipway.deployment.v1.Release.env:type_name -> slipway.deployment.v1.SealedEnv
 	2,  // 9: slipway.deployment.v1.Release.health_check:type_name -> slipway.deployment.v1.HealthCheck
 	3,  // 10: slipway.deployment.v1.Release.deadlines:type_name -> slipway.deployment.v1.Deadlines
@@ -2598,17 +2659,18 @@ var file_slipway_deployment_v1_events_proto_depIdxs = []int32{
 	5,  // 14: slipway.deployment.v1.InstancesRescheduled.placements:type_name -> slipway.deployment.v1.Placement
 	4,  // 15: slipway.deployment.v1.RestartRequested.release:type_name -> slipway.deployment.v1.Release
 	4,  // 16: slipway.deployment.v1.RollbackRequested.release:type_name -> slipway.deployment.v1.Release
-	32, // 17: slipway.deployment.v1.ImagePulled.took:type_name -> google.protobuf.Duration
-	33, // 18: slipway.deployment.v1.ContainerStarted.started_at:type_name -> google.protobuf.Timestamp
-	33, // 19: slipway.deployment.v1.ContainerExited.exited_at:type_name -> google.protobuf.Timestamp
-	33, // 20: slipway.deployment.v1.ContainerExited.restart_at:type_name -> google.protobuf.Timestamp
-	33, // 21: slipway.deployment.v1.InstanceHealthy.checked_at:type_name -> google.protobuf.Timestamp
-	33, // 22: slipway.deployment.v1.InstanceUnhealthy.checked_at:type_name -> google.protobuf.Timestamp
-	23, // [23:23] is the sub-list for method output_type
-	23, // [23:23] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	34, // 17: slipway.deployment.v1.IngressConfigured.policy:type_name -> slipway.routing.v1.RoutePolicy
+	33, // 18: slipway.deployment.v1.ImagePulled.took:type_name -> google.protobuf.Duration
+	35, // 19: slipway.deployment.v1.ContainerStarted.started_at:type_name -> google.protobuf.Timestamp
+	35, // 20: slipway.deployment.v1.ContainerExited.exited_at:type_name -> google.protobuf.Timestamp
+	35, // 21: slipway.deployment.v1.ContainerExited.restart_at:type_name -> google.protobuf.Timestamp
+	35, // 22: slipway.deployment.v1.InstanceHealthy.checked_at:type_name -> google.protobuf.Timestamp
+	35, // 23: slipway.deployment.v1.InstanceUnhealthy.checked_at:type_name -> google.protobuf.Timestamp
+	24, // [24:24] is the sub-list for method output_type
+	24, // [24:24] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_slipway_deployment_v1_events_proto_init() }
@@ -2623,7 +2685,7 @@ func file_slipway_deployment_v1_events_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_slipway_deployment_v1_events_proto_rawDesc), len(file_slipway_deployment_v1_events_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   32,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -25,7 +25,8 @@ const (
 )
 
 // CertificateReport says how getting or renewing a certificate ended. Published on
-// subjects.EdgeCertificate by the edge that did it.
+// subjects.EdgeCertificate by the edge that did it, and for a custom domain once more by
+// each edge that loads its certificate: whoever was away hears of it then.
 type CertificateReport struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	EdgeId string                 `protobuf:"bytes,1,opt,name=edge_id,json=edgeId,proto3" json:"edge_id,omitempty"`

@@ -11,10 +11,12 @@ package schedulerv1
 
 import (
 	v1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
+	v11 "github.com/slipway-paas/slipway/gen/slipway/routing/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	structpb "google.golang.org/protobuf/types/known/structpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
+	wrapperspb "google.golang.org/protobuf/types/known/wrapperspb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -389,7 +391,8 @@ func (x *Release) GetRolledBackTo() uint32 {
 type LogEntry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// action is create, deploy, stop, restart, scale, rollback, destroy, suspend or reactivate.
+	// action is create, deploy, stop, restart, scale, rollback, ingress, destroy, suspend or
+	// reactivate.
 	Action string `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"`
 	// status is started, completed or failed.
 	Status string `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`
@@ -1590,11 +1593,261 @@ func (x *ResolveAppResponse) GetDeployment() *Deployment {
 	return nil
 }
 
+type ConfigureIngressRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Principal *v1.Principal          `protobuf:"bytes,1,opt,name=principal,proto3" json:"principal,omitempty"`
+	Id        string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	// Absent fields stay as they are; a 0 is the platform's default.
+	Maintenance           *wrapperspb.BoolValue  `protobuf:"bytes,3,opt,name=maintenance,proto3" json:"maintenance,omitempty"`
+	MaxRequestBytes       *wrapperspb.Int32Value `protobuf:"bytes,4,opt,name=max_request_bytes,json=maxRequestBytes,proto3" json:"max_request_bytes,omitempty"`
+	RequestTimeoutSeconds *wrapperspb.Int32Value `protobuf:"bytes,5,opt,name=request_timeout_seconds,json=requestTimeoutSeconds,proto3" json:"request_timeout_seconds,omitempty"`
+	Sticky                *wrapperspb.BoolValue  `protobuf:"bytes,6,opt,name=sticky,proto3" json:"sticky,omitempty"`
+	DrainSeconds          *wrapperspb.Int32Value `protobuf:"bytes,7,opt,name=drain_seconds,json=drainSeconds,proto3" json:"drain_seconds,omitempty"`
+	Compression           *wrapperspb.BoolValue  `protobuf:"bytes,8,opt,name=compression,proto3" json:"compression,omitempty"`
+	unknownFields         protoimpl.UnknownFields
+	sizeCache             protoimpl.SizeCache
+}
+
+func (x *ConfigureIngressRequest) Reset() {
+	*x = ConfigureIngressRequest{}
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigureIngressRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigureIngressRequest) ProtoMessage() {}
+
+func (x *ConfigureIngressRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigureIngressRequest.ProtoReflect.Descriptor instead.
+func (*ConfigureIngressRequest) Descriptor() ([]byte, []int) {
+	return file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ConfigureIngressRequest) GetPrincipal() *v1.Principal {
+	if x != nil {
+		return x.Principal
+	}
+	return nil
+}
+
+func (x *ConfigureIngressRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ConfigureIngressRequest) GetMaintenance() *wrapperspb.BoolValue {
+	if x != nil {
+		return x.Maintenance
+	}
+	return nil
+}
+
+func (x *ConfigureIngressRequest) GetMaxRequestBytes() *wrapperspb.Int32Value {
+	if x != nil {
+		return x.MaxRequestBytes
+	}
+	return nil
+}
+
+func (x *ConfigureIngressRequest) GetRequestTimeoutSeconds() *wrapperspb.Int32Value {
+	if x != nil {
+		return x.RequestTimeoutSeconds
+	}
+	return nil
+}
+
+func (x *ConfigureIngressRequest) GetSticky() *wrapperspb.BoolValue {
+	if x != nil {
+		return x.Sticky
+	}
+	return nil
+}
+
+func (x *ConfigureIngressRequest) GetDrainSeconds() *wrapperspb.Int32Value {
+	if x != nil {
+		return x.DrainSeconds
+	}
+	return nil
+}
+
+func (x *ConfigureIngressRequest) GetCompression() *wrapperspb.BoolValue {
+	if x != nil {
+		return x.Compression
+	}
+	return nil
+}
+
+type ConfigureIngressResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Policy *v11.RoutePolicy       `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`
+	// sequence is that of the last event of the deployment.
+	Sequence      uint64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigureIngressResponse) Reset() {
+	*x = ConfigureIngressResponse{}
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigureIngressResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigureIngressResponse) ProtoMessage() {}
+
+func (x *ConfigureIngressResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigureIngressResponse.ProtoReflect.Descriptor instead.
+func (*ConfigureIngressResponse) Descriptor() ([]byte, []int) {
+	return file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ConfigureIngressResponse) GetPolicy() *v11.RoutePolicy {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+func (x *ConfigureIngressResponse) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+type GetIngressRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Principal     *v1.Principal          `protobuf:"bytes,1,opt,name=principal,proto3" json:"principal,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetIngressRequest) Reset() {
+	*x = GetIngressRequest{}
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetIngressRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetIngressRequest) ProtoMessage() {}
+
+func (x *GetIngressRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetIngressRequest.ProtoReflect.Descriptor instead.
+func (*GetIngressRequest) Descriptor() ([]byte, []int) {
+	return file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *GetIngressRequest) GetPrincipal() *v1.Principal {
+	if x != nil {
+		return x.Principal
+	}
+	return nil
+}
+
+func (x *GetIngressRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type GetIngressResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Policy        *v11.RoutePolicy       `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetIngressResponse) Reset() {
+	*x = GetIngressResponse{}
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetIngressResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetIngressResponse) ProtoMessage() {}
+
+func (x *GetIngressResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_slipway_scheduler_v1_scheduler_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetIngressResponse.ProtoReflect.Descriptor instead.
+func (*GetIngressResponse) Descriptor() ([]byte, []int) {
+	return file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *GetIngressResponse) GetPolicy() *v11.RoutePolicy {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
 var File_slipway_scheduler_v1_scheduler_proto protoreflect.FileDescriptor
 
 const file_slipway_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\n" +
-	"$slipway/scheduler/v1/scheduler.proto\x12\x14slipway.scheduler.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"slipway/identity/v1/identity.proto\"\xb2\a\n" +
+	"$slipway/scheduler/v1/scheduler.proto\x12\x14slipway.scheduler.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1egoogle/protobuf/wrappers.proto\x1a\"slipway/identity/v1/identity.proto\x1a slipway/routing/v1/routing.proto\"\xb2\a\n" +
 	"\n" +
 	"Deployment\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x15\n" +
@@ -1729,7 +1982,24 @@ const file_slipway_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\x12ResolveAppResponse\x12@\n" +
 	"\n" +
 	"deployment\x18\x01 \x01(\v2 .slipway.scheduler.v1.DeploymentR\n" +
-	"deployment2\xc4\t\n" +
+	"deployment\"\xf7\x03\n" +
+	"\x17ConfigureIngressRequest\x12<\n" +
+	"\tprincipal\x18\x01 \x01(\v2\x1e.slipway.identity.v1.PrincipalR\tprincipal\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12<\n" +
+	"\vmaintenance\x18\x03 \x01(\v2\x1a.google.protobuf.BoolValueR\vmaintenance\x12G\n" +
+	"\x11max_request_bytes\x18\x04 \x01(\v2\x1b.google.protobuf.Int32ValueR\x0fmaxRequestBytes\x12S\n" +
+	"\x17request_timeout_seconds\x18\x05 \x01(\v2\x1b.google.protobuf.Int32ValueR\x15requestTimeoutSeconds\x122\n" +
+	"\x06sticky\x18\x06 \x01(\v2\x1a.google.protobuf.BoolValueR\x06sticky\x12@\n" +
+	"\rdrain_seconds\x18\a \x01(\v2\x1b.google.protobuf.Int32ValueR\fdrainSeconds\x12<\n" +
+	"\vcompression\x18\b \x01(\v2\x1a.google.protobuf.BoolValueR\vcompression\"o\n" +
+	"\x18ConfigureIngressResponse\x127\n" +
+	"\x06policy\x18\x01 \x01(\v2\x1f.slipway.routing.v1.RoutePolicyR\x06policy\x12\x1a\n" +
+	"\bsequence\x18\x02 \x01(\x04R\bsequence\"a\n" +
+	"\x11GetIngressRequest\x12<\n" +
+	"\tprincipal\x18\x01 \x01(\v2\x1e.slipway.identity.v1.PrincipalR\tprincipal\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\"M\n" +
+	"\x12GetIngressResponse\x127\n" +
+	"\x06policy\x18\x01 \x01(\v2\x1f.slipway.routing.v1.RoutePolicyR\x06policy2\x98\v\n" +
 	"\x10SchedulerService\x12q\n" +
 	"\x10CreateDeployment\x12-.slipway.scheduler.v1.CreateDeploymentRequest\x1a..slipway.scheduler.v1.CreateDeploymentResponse\x12t\n" +
 	"\x11RestartDeployment\x12..slipway.scheduler.v1.RestartDeploymentRequest\x1a/.slipway.scheduler.v1.RestartDeploymentResponse\x12k\n" +
@@ -1738,7 +2008,10 @@ const file_slipway_scheduler_v1_scheduler_proto_rawDesc = "" +
 	"\x0fScaleDeployment\x12,.slipway.scheduler.v1.ScaleDeploymentRequest\x1a-.slipway.scheduler.v1.ScaleDeploymentResponse\x12w\n" +
 	"\x12RollbackDeployment\x12/.slipway.scheduler.v1.RollbackDeploymentRequest\x1a0.slipway.scheduler.v1.RollbackDeploymentResponse\x12h\n" +
 	"\rGetDeployment\x12*.slipway.scheduler.v1.GetDeploymentRequest\x1a+.slipway.scheduler.v1.GetDeploymentResponse\x12n\n" +
-	"\x0fListDeployments\x12,.slipway.scheduler.v1.ListDeploymentsRequest\x1a-.slipway.scheduler.v1.ListDeploymentsResponse\x12Y\n" +
+	"\x0fListDeployments\x12,.slipway.scheduler.v1.ListDeploymentsRequest\x1a-.slipway.scheduler.v1.ListDeploymentsResponse\x12q\n" +
+	"\x10ConfigureIngress\x12-.slipway.scheduler.v1.ConfigureIngressRequest\x1a..slipway.scheduler.v1.ConfigureIngressResponse\x12_\n" +
+	"\n" +
+	"GetIngress\x12'.slipway.scheduler.v1.GetIngressRequest\x1a(.slipway.scheduler.v1.GetIngressResponse\x12Y\n" +
 	"\bListLogs\x12%.slipway.scheduler.v1.ListLogsRequest\x1a&.slipway.scheduler.v1.ListLogsResponse\x12e\n" +
 	"\fListReleases\x12).slipway.scheduler.v1.ListReleasesRequest\x1a*.slipway.scheduler.v1.ListReleasesResponse\x12_\n" +
 	"\n" +
@@ -1756,7 +2029,7 @@ func file_slipway_scheduler_v1_scheduler_proto_rawDescGZIP() []byte {
 	return file_slipway_scheduler_v1_scheduler_proto_rawDescData
 }
 
-var file_slipway_scheduler_v1_scheduler_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_slipway_scheduler_v1_scheduler_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_slipway_scheduler_v1_scheduler_proto_goTypes = []any{
 	(*Deployment)(nil),                 // 0: slipway.scheduler.v1.Deployment
 	(*Release)(nil),                    // 1: slipway.scheduler.v1.Release
@@ -1783,69 +2056,90 @@ var file_slipway_scheduler_v1_scheduler_proto_goTypes = []any{
 	(*ListReleasesResponse)(nil),       // 22: slipway.scheduler.v1.ListReleasesResponse
 	(*ResolveAppRequest)(nil),          // 23: slipway.scheduler.v1.ResolveAppRequest
 	(*ResolveAppResponse)(nil),         // 24: slipway.scheduler.v1.ResolveAppResponse
-	nil,                                // 25: slipway.scheduler.v1.CreateDeploymentRequest.EnvVarsEntry
-	(*timestamppb.Timestamp)(nil),      // 26: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),            // 27: google.protobuf.Struct
-	(*v1.Principal)(nil),               // 28: slipway.identity.v1.Principal
+	(*ConfigureIngressRequest)(nil),    // 25: slipway.scheduler.v1.ConfigureIngressRequest
+	(*ConfigureIngressResponse)(nil),   // 26: slipway.scheduler.v1.ConfigureIngressResponse
+	(*GetIngressRequest)(nil),          // 27: slipway.scheduler.v1.GetIngressRequest
+	(*GetIngressResponse)(nil),         // 28: slipway.scheduler.v1.GetIngressResponse
+	nil,                                // 29: slipway.scheduler.v1.CreateDeploymentRequest.EnvVarsEntry
+	(*timestamppb.Timestamp)(nil),      // 30: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),            // 31: google.protobuf.Struct
+	(*v1.Principal)(nil),               // 32: slipway.identity.v1.Principal
+	(*wrapperspb.BoolValue)(nil),       // 33: google.protobuf.BoolValue
+	(*wrapperspb.Int32Value)(nil),      // 34: google.protobuf.Int32Value
+	(*v11.RoutePolicy)(nil),            // 35: slipway.routing.v1.RoutePolicy
 }
 var file_slipway_scheduler_v1_scheduler_proto_depIdxs = []int32{
-	26, // 0: slipway.scheduler.v1.Deployment.inserted_at:type_name -> google.protobuf.Timestamp
-	26, // 1: slipway.scheduler.v1.Deployment.deployed_at:type_name -> google.protobuf.Timestamp
-	26, // 2: slipway.scheduler.v1.Deployment.stopped_at:type_name -> google.protobuf.Timestamp
-	26, // 3: slipway.scheduler.v1.Deployment.last_health_check:type_name -> google.protobuf.Timestamp
-	26, // 4: slipway.scheduler.v1.Release.created_at:type_name -> google.protobuf.Timestamp
-	26, // 5: slipway.scheduler.v1.LogEntry.inserted_at:type_name -> google.protobuf.Timestamp
-	27, // 6: slipway.scheduler.v1.LogEntry.details:type_name -> google.protobuf.Struct
-	28, // 7: slipway.scheduler.v1.CreateDeploymentRequest.principal:type_name -> slipway.identity.v1.Principal
-	25, // 8: slipway.scheduler.v1.CreateDeploymentRequest.env_vars:type_name -> slipway.scheduler.v1.CreateDeploymentRequest.EnvVarsEntry
+	30, // 0: slipway.scheduler.v1.Deployment.inserted_at:type_name -> google.protobuf.Timestamp
+	30, // 1: slipway.scheduler.v1.Deployment.deployed_at:type_name -> google.protobuf.Timestamp
+	30, // 2: slipway.scheduler.v1.Deployment.stopped_at:type_name -> google.protobuf.Timestamp
+	30, // 3: slipway.scheduler.v1.Deployment.last_health_check:type_name -> google.protobuf.Timestamp
+	30, // 4: slipway.scheduler.v1.Release.created_at:type_name -> google.protobuf.Timestamp
+	30, // 5: slipway.scheduler.v1.LogEntry.inserted_at:type_name -> google.protobuf.Timestamp
+	31, // 6: slipway.scheduler.v1.LogEntry.details:type_name -> google.protobuf.Struct
+	32, // 7: slipway.scheduler.v1.CreateDeploymentRequest.principal:type_name -> slipway.identity.v1.Principal
+	29, // 8: slipway.scheduler.v1.CreateDeploymentRequest.env_vars:type_name -> slipway.scheduler.v1.CreateDeploymentRequest.EnvVarsEntry
 	0,  // 9: slipway.scheduler.v1.CreateDeploymentResponse.deployment:type_name -> slipway.scheduler.v1.Deployment
-	28, // 10: slipway.scheduler.v1.RestartDeploymentRequest.principal:type_name -> slipway.identity.v1.Principal
+	32, // 10: slipway.scheduler.v1.RestartDeploymentRequest.principal:type_name -> slipway.identity.v1.Principal
 	0,  // 11: slipway.scheduler.v1.RestartDeploymentResponse.deployment:type_name -> slipway.scheduler.v1.Deployment
-	28, // 12: slipway.scheduler.v1.StopDeploymentRequest.principal:type_name -> slipway.identity.v1.Principal
+	32, // 12: slipway.scheduler.v1.StopDeploymentRequest.principal:type_name -> slipway.identity.v1.Principal
 	0,  // 13: slipway.scheduler.v1.StopDeploymentResponse.deployment:type_name -> slipway.scheduler.v1.Deployment
-	28, // 14: slipway.scheduler.v1.DestroyDeploymentRequest.principal:type_name -> slipway.identity.v1.Principal
+	32, // 14: slipway.scheduler.v1.DestroyDeploymentRequest.principal:type_name -> slipway.identity.v1.Principal
 	0,  // 15: slipway.scheduler.v1.DestroyDeploymentResponse.deployment:type_name -> slipway.scheduler.v1.Deployment
-	28, // 16: slipway.scheduler.v1.GetDeploymentRequest.principal:type_name -> slipway.identity.v1.Principal
+	32, // 16: slipway.scheduler.v1.GetDeploymentRequest.principal:type_name -> slipway.identity.v1.Principal
 	0,  // 17: slipway.scheduler.v1.GetDeploymentResponse.deployment:type_name -> slipway.scheduler.v1.Deployment
-	28, // 18: slipway.scheduler.v1.ListDeploymentsRequest.principal:type_name -> slipway.identity.v1.Principal
+	32, // 18: slipway.scheduler.v1.ListDeploymentsRequest.principal:type_name -> slipway.identity.v1.Principal
 	0,  // 19: slipway.scheduler.v1.ListDeploymentsResponse.deployments:type_name -> slipway.scheduler.v1.Deployment
-	28, // 20: slipway.scheduler.v1.ListLogsRequest.principal:type_name -> slipway.identity.v1.Principal
+	32, // 20: slipway.scheduler.v1.ListLogsRequest.principal:type_name -> slipway.identity.v1.Principal
 	2,  // 21: slipway.scheduler.v1.ListLogsResponse.logs:type_name -> slipway.scheduler.v1.LogEntry
-	28, // 22: slipway.scheduler.v1.ScaleDeploymentRequest.principal:type_name -> slipway.identity.v1.Principal
+	32, // 22: slipway.scheduler.v1.ScaleDeploymentRequest.principal:type_name -> slipway.identity.v1.Principal
 	0,  // 23: slipway.scheduler.v1.ScaleDeploymentResponse.deployment:type_name -> slipway.scheduler.v1.Deployment
-	28, // 24: slipway.scheduler.v1.RollbackDeploymentRequest.principal:type_name -> slipway.identity.v1.Principal
+	32, // 24: slipway.scheduler.v1.RollbackDeploymentRequest.principal:type_name -> slipway.identity.v1.Principal
 	0,  // 25: slipway.scheduler.v1.RollbackDeploymentResponse.deployment:type_name -> slipway.scheduler.v1.Deployment
-	28, // 26: slipway.scheduler.v1.ListReleasesRequest.principal:type_name -> slipway.identity.v1.Principal
+	32, // 26: slipway.scheduler.v1.ListReleasesRequest.principal:type_name -> slipway.identity.v1.Principal
 	1,  // 27: slipway.scheduler.v1.ListReleasesResponse.releases:type_name -> slipway.scheduler.v1.Release
-	28, // 28: slipway.scheduler.v1.ResolveAppRequest.principal:type_name -> slipway.identity.v1.Principal
+	32, // 28: slipway.scheduler.v1.ResolveAppRequest.principal:type_name -> slipway.identity.v1.Principal
 	0,  // 29: slipway.scheduler.v1.ResolveAppResponse.deployment:type_name -> slipway.scheduler.v1.Deployment
-	3,  // 30: slipway.scheduler.v1.SchedulerService.CreateDeployment:input_type -> slipway.scheduler.v1.CreateDeploymentRequest
-	5,  // 31: slipway.scheduler.v1.SchedulerService.RestartDeployment:input_type -> slipway.scheduler.v1.RestartDeploymentRequest
-	7,  // 32: slipway.scheduler.v1.SchedulerService.StopDeployment:input_type -> slipway.scheduler.v1.StopDeploymentRequest
-	9,  // 33: slipway.scheduler.v1.SchedulerService.DestroyDeployment:input_type -> slipway.scheduler.v1.DestroyDeploymentRequest
-	17, // 34: slipway.scheduler.v1.SchedulerService.ScaleDeployment:input_type -> slipway.scheduler.v1.ScaleDeploymentRequest
-	19, // 35: slipway.scheduler.v1.SchedulerService.RollbackDeployment:input_type -> slipway.scheduler.v1.RollbackDeploymentRequest
-	11, // 36: slipway.scheduler.v1.SchedulerService.GetDeployment:input_type -> slipway.scheduler.v1.GetDeploymentRequest
-	13, // 37: slipway.scheduler.v1.SchedulerService.ListDeployments:input_type -> slipway.scheduler.v1.ListDeploymentsRequest
-	15, // 38: slipway.scheduler.v1.SchedulerService.ListLogs:input_type -> slipway.scheduler.v1.ListLogsRequest
-	21, // 39: slipway.scheduler.v1.SchedulerService.ListReleases:input_type -> slipway.scheduler.v1.ListReleasesRequest
-	23, // 40: slipway.scheduler.v1.SchedulerService.ResolveApp:input_type -> slipway.scheduler.v1.ResolveAppRequest
-	4,  // 41: slipway.scheduler.v1.SchedulerService.CreateDeployment:output_type -> slipway.scheduler.v1.CreateDeploymentResponse
-	6,  // 42: slipway.scheduler.v1.SchedulerService.RestartDeployment:output_type -> slipway.scheduler.v1.RestartDeploymentResponse
-	8,  // 43: slipway.scheduler.v1.SchedulerService.StopDeployment:output_type -> slipway.scheduler.v1.StopDeploymentResponse
-	10, // 44: slipway.scheduler.v1.SchedulerService.DestroyDeployment:output_type -> slipway.scheduler.v1.DestroyDeploymentResponse
-	18, // 45: slipway.scheduler.v1.SchedulerService.ScaleDeployment:output_type -> slipway.scheduler.v1.ScaleDeploymentResponse
-	20, // 46: slipway.scheduler.v1.SchedulerService.RollbackDeployment:output_type -> slipway.scheduler.v1.RollbackDeploymentResponse
-	12, // 47: slipway.scheduler.v1.SchedulerService.GetDeployment:output_type -> slipway.scheduler.v1.GetDeploymentResponse
-	14, // 48: slipway.scheduler.v1.SchedulerService.ListDeployments:output_type -> slipway.scheduler.v1.ListDeploymentsResponse
-	16, // 49: slipway.scheduler.v1.SchedulerService.ListLogs:output_type -> slipway.scheduler.v1.ListLogsResponse
-	22, // 50: slipway.scheduler.v1.SchedulerService.ListReleases:output_type -> slipway.scheduler.v1.ListReleasesResponse
-	24, // 51: slipway.scheduler.v1.SchedulerService.ResolveApp:output_type -> slipway.scheduler.v1.ResolveAppResponse
-	41, // [41:52] is the sub-list for method output_type
-	30, // [30:41] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	32, // 30: slipway.scheduler.v1.ConfigureIngressRequest.principal:type_name -> slipway.identity.v1.Principal
+	33, // 31: slipway.scheduler.v1.ConfigureIngressRequest.maintenance:type_name -> google.protobuf.BoolValue
+	34, // 32: slipway.scheduler.v1.ConfigureIngressRequest.max_request_bytes:type_name -> google.protobuf.Int32Value
+	34, // 33: slipway.scheduler.v1.ConfigureIngressRequest.request_timeout_seconds:type_name -> google.protobuf.Int32Value
+	33, // 34: slipway.scheduler.v1.ConfigureIngressRequest.sticky:type_name -> google.protobuf.BoolValue
+	34, // 35: slipway.scheduler.v1.ConfigureIngressRequest.drain_seconds:type_name -> google.protobuf.Int32Value
+	33, // 36: slipway.scheduler.v1.ConfigureIngressRequest.compression:type_name -> google.protobuf.BoolValue
+	35, // 37: slipway.scheduler.v1.ConfigureIngressResponse.policy:type_name -> slipway.routing.v1.RoutePolicy
+	32, // 38: slipway.scheduler.v1.GetIngressRequest.principal:type_name -> slipway.identity.v1.Principal
+	35, // 39: slipway.scheduler.v1.GetIngressResponse.policy:type_name -> slipway.routing.v1.RoutePolicy
+	3,  // 40: slipway.scheduler.v1.SchedulerService.CreateDeployment:input_type -> slipway.scheduler.v1.CreateDeploymentRequest
+	5,  // 41: slipway.scheduler.v1.SchedulerService.RestartDeployment:input_type -> slipway.scheduler.v1.RestartDeploymentRequest
+	7,  // 42: slipway.scheduler.v1.SchedulerService.StopDeployment:input_type -> slipway.scheduler.v1.StopDeploymentRequest
+	9,  // 43: slipway.scheduler.v1.SchedulerService.DestroyDeployment:input_type -> slipway.scheduler.v1.DestroyDeploymentRequest
+	17, // 44: slipway.scheduler.v1.SchedulerService.ScaleDeployment:input_type -> slipway.scheduler.v1.ScaleDeploymentRequest
+	19, // 45: slipway.scheduler.v1.SchedulerService.RollbackDeployment:input_type -> slipway.scheduler.v1.RollbackDeploymentRequest
+	11, // 46: slipway.scheduler.v1.SchedulerService.GetDeployment:input_type -> slipway.scheduler.v1.GetDeploymentRequest
+	13, // 47: slipway.scheduler.v1.SchedulerService.ListDeployments:input_type -> slipway.scheduler.v1.ListDeploymentsRequest
+	25, // 48: slipway.scheduler.v1.SchedulerService.ConfigureIngress:input_type -> slipway.scheduler.v1.ConfigureIngressRequest
+	27, // 49: slipway.scheduler.v1.SchedulerService.GetIngress:input_type -> slipway.scheduler.v1.GetIngressRequest
+	15, // 50: slipway.scheduler.v1.SchedulerService.ListLogs:input_type -> slipway.scheduler.v1.ListLogsRequest
+	21, // 51: slipway.scheduler.v1.SchedulerService.ListReleases:input_type -> slipway.scheduler.v1.ListReleasesRequest
+	23, // 52: slipway.scheduler.v1.SchedulerService.ResolveApp:input_type -> slipway.scheduler.v1.ResolveAppRequest
+	4,  // 53: slipway.scheduler.v1.SchedulerService.CreateDeployment:output_type -> slipway.scheduler.v1.CreateDeploymentResponse
+	6,  // 54: slipway.scheduler.v1.SchedulerService.RestartDeployment:output_type -> slipway.scheduler.v1.RestartDeploymentResponse
+	8,  // 55: slipway.scheduler.v1.SchedulerService.StopDeployment:output_type -> slipway.scheduler.v1.StopDeploymentResponse
+	10, // 56: slipway.scheduler.v1.SchedulerService.DestroyDeployment:output_type -> slipway.scheduler.v1.DestroyDeploymentResponse
+	18, // 57: slipway.scheduler.v1.SchedulerService.ScaleDeployment:output_type -> slipway.scheduler.v1.ScaleDeploymentResponse
+	20, // 58: slipway.scheduler.v1.SchedulerService.RollbackDeployment:output_type -> slipway.scheduler.v1.RollbackDeploymentResponse
+	12, // 59: slipway.scheduler.v1.SchedulerService.GetDeployment:output_type -> slipway.scheduler.v1.GetDeploymentResponse
+	14, // 60: slipway.scheduler.v1.SchedulerService.ListDeployments:output_type -> slipway.scheduler.v1.ListDeploymentsResponse
+	26, // 61: slipway.scheduler.v1.SchedulerService.ConfigureIngress:output_type -> slipway.scheduler.v1.ConfigureIngressResponse
+	28, // 62: slipway.scheduler.v1.SchedulerService.GetIngress:output_type -> slipway.scheduler.v1.GetIngressResponse
+	16, // 63: slipway.scheduler.v1.SchedulerService.ListLogs:output_type -> slipway.scheduler.v1.ListLogsResponse
+	22, // 64: slipway.scheduler.v1.SchedulerService.ListReleases:output_type -> slipway.scheduler.v1.ListReleasesResponse
+	24, // 65: slipway.scheduler.v1.SchedulerService.ResolveApp:output_type -> slipway.scheduler.v1.ResolveAppResponse
+	53, // [53:66] is the sub-list for method output_type
+	40, // [40:53] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_slipway_scheduler_v1_scheduler_proto_init() }
@@ -1861,7 +2155,7 @@ func file_slipway_scheduler_v1_scheduler_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_slipway_scheduler_v1_scheduler_proto_rawDesc), len(file_slipway_scheduler_v1_scheduler_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   26,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

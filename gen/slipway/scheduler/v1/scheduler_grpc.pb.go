@@ -30,6 +30,8 @@ const (
 	SchedulerService_RollbackDeployment_FullMethodName = "/slipway.scheduler.v1.SchedulerService/RollbackDeployment"
 	SchedulerService_GetDeployment_FullMethodName      = "/slipway.scheduler.v1.SchedulerService/GetDeployment"
 	SchedulerService_ListDeployments_FullMethodName    = "/slipway.scheduler.v1.SchedulerService/ListDeployments"
+	SchedulerService_ConfigureIngress_FullMethodName   = "/slipway.scheduler.v1.SchedulerService/ConfigureIngress"
+	SchedulerService_GetIngress_FullMethodName         = "/slipway.scheduler.v1.SchedulerService/GetIngress"
 	SchedulerService_ListLogs_FullMethodName           = "/slipway.scheduler.v1.SchedulerService/ListLogs"
 	SchedulerService_ListReleases_FullMethodName       = "/slipway.scheduler.v1.SchedulerService/ListReleases"
 	SchedulerService_ResolveApp_FullMethodName         = "/slipway.scheduler.v1.SchedulerService/ResolveApp"
@@ -54,6 +56,10 @@ type SchedulerServiceClient interface {
 	RollbackDeployment(ctx context.Context, in *RollbackDeploymentRequest, opts ...grpc.CallOption) (*RollbackDeploymentResponse, error)
 	GetDeployment(ctx context.Context, in *GetDeploymentRequest, opts ...grpc.CallOption) (*GetDeploymentResponse, error)
 	ListDeployments(ctx context.Context, in *ListDeploymentsRequest, opts ...grpc.CallOption) (*ListDeploymentsResponse, error)
+	// ConfigureIngress changes how edges treat requests; nothing rolls out for it.
+	ConfigureIngress(ctx context.Context, in *ConfigureIngressRequest, opts ...grpc.CallOption) (*ConfigureIngressResponse, error)
+	// GetIngress answers from the log, so that it has what was changed last.
+	GetIngress(ctx context.Context, in *GetIngressRequest, opts ...grpc.CallOption) (*GetIngressResponse, error)
 	// ListLogs is the deployment's audit log, oldest first.
 	ListLogs(ctx context.Context, in *ListLogsRequest, opts ...grpc.CallOption) (*ListLogsResponse, error)
 	// ListReleases are the newest releases, at most 50, newest first.
@@ -151,6 +157,26 @@ func (c *schedulerServiceClient) ListDeployments(ctx context.Context, in *ListDe
 	return out, nil
 }
 
+func (c *schedulerServiceClient) ConfigureIngress(ctx context.Context, in *ConfigureIngressRequest, opts ...grpc.CallOption) (*ConfigureIngressResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ConfigureIngressResponse)
+	err := c.cc.Invoke(ctx, SchedulerService_ConfigureIngress_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *schedulerServiceClient) GetIngress(ctx context.Context, in *GetIngressRequest, opts ...grpc.CallOption) (*GetIngressResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetIngressResponse)
+	err := c.cc.Invoke(ctx, SchedulerService_GetIngress_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *schedulerServiceClient) ListLogs(ctx context.Context, in *ListLogsRequest, opts ...grpc.CallOption) (*ListLogsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListLogsResponse)
@@ -200,6 +226,10 @@ type SchedulerServiceServer interface {
 	RollbackDeployment(context.Context, *RollbackDeploymentRequest) (*RollbackDeploymentResponse, error)
 	GetDeployment(context.Context, *GetDeploymentRequest) (*GetDeploymentResponse, error)
 	ListDeployments(context.Context, *ListDeploymentsRequest) (*ListDeploymentsResponse, error)
+	// ConfigureIngress changes how edges treat requests; nothing rolls out for it.
+	ConfigureIngress(context.Context, *ConfigureIngressRequest) (*ConfigureIngressResponse, error)
+	// GetIngress answers from the log, so that it has what was changed last.
+	GetIngress(context.Context, *GetIngressRequest) (*GetIngressResponse, error)
 	// ListLogs is the deployment's audit log, oldest first.
 	ListLogs(context.Context, *ListLogsRequest) (*ListLogsResponse, error)
 	// ListReleases are the newest releases, at most 50, newest first.
@@ -240,6 +270,12 @@ func (UnimplementedSchedulerServiceServer) GetDeployment(context.Context, *GetDe
 }
 func (UnimplementedSchedulerServiceServer) ListDeployments(context.Context, *ListDeploymentsRequest) (*ListDeploymentsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListDeployments not implemented")
+}
+func (UnimplementedSchedulerServiceServer) ConfigureIngress(context.Context, *ConfigureIngressRequest) (*ConfigureIngressResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ConfigureIngress not implemented")
+}
+func (UnimplementedSchedulerServiceServer) GetIngress(context.Context, *GetIngressRequest) (*GetIngressResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetIngress not implemented")
 }
 func (UnimplementedSchedulerServiceServer) ListLogs(context.Context, *ListLogsRequest) (*ListLogsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListLogs not implemented")
@@ -415,6 +451,42 @@ func _SchedulerService_ListDeployments_Handler(srv interface{}, ctx context.Cont
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SchedulerService_ConfigureIngress_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ConfigureIngressRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SchedulerServiceServer).ConfigureIngress(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SchedulerService_ConfigureIngress_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SchedulerServiceServer).ConfigureIngress(ctx, req.(*ConfigureIngressRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _SchedulerService_GetIngress_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetIngressRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SchedulerServiceServer).GetIngress(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SchedulerService_GetIngress_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SchedulerServiceServer).GetIngress(ctx, req.(*GetIngressRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _SchedulerService_ListLogs_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListLogsRequest)
 	if err := dec(in); err != nil {
@@ -507,6 +579,14 @@ var SchedulerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListDeployments",
 			Handler:    _SchedulerService_ListDeployments_Handler,
+		},
+		{
+			MethodName: "ConfigureIngress",
+			Handler:    _SchedulerService_ConfigureIngress_Handler,
+		},
+		{
+			MethodName: "GetIngress",
+			Handler:    _SchedulerService_GetIngress_Handler,
 		},
 		{
 			MethodName: "ListLogs",

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	adminv1 "github.com/slipway-paas/slipway/gen/slipway/admin/v1"
 	billingv1 "github.com/slipway-paas/slipway/gen/slipway/billing/v1"
@@ -19,10 +20,12 @@ import (
 	"github.com/slipway-paas/slipway/libs/service"
 	"github.com/slipway-paas/slipway/libs/subjects"
 	"github.com/slipway-paas/slipway/services/gateway"
+	"github.com/slipway-paas/slipway/services/gateway/edges"
 	"github.com/slipway-paas/slipway/services/gateway/idempotency"
 	"github.com/slipway-paas/slipway/services/gateway/peers"
 	"github.com/slipway-paas/slipway/services/gateway/probes"
 	"github.com/slipway-paas/slipway/services/gateway/ratelimit"
+	"github.com/slipway-paas/slipway/services/gateway/requests"
 )
 
 // version is set by the build.
@@ -51,7 +54,7 @@ func main() {
 		if c.MasterKey == "" && c.MasterKeys == "" {
 			return errors.New("--master-key or SLIPWAY_MASTER_KEYS is needed")
 		}
-		_, js, err := p.NATS(natsconn.RolePlatform)
+		nc, js, err := p.NATS(natsconn.RolePlatform)
 		if err != nil {
 			return err
 		}
@@ -88,6 +91,7 @@ func main() {
 		}
 		checks["webhooks"], checks["domains"], checks["dns"] = peers.GRPC(webhooks), peers.GRPC(domains), peers.GRPC(dns)
 		watch := peers.New(checks)
+		heard := edges.New(nc, time.Now)
 		rates, err := js.KeyValue(ctx, subjects.BucketRates)
 		if err != nil {
 			return fmt.Errorf("open the bucket of rate limits: %w", err)
@@ -117,15 +121,16 @@ func main() {
 			Answers:          answers,
 			Webhooks:         webhooksv1.NewWebhookServiceClient(webhooks),
 			OAuth:            identityv1.NewOAuthServiceClient(identity),
-			Store:            events, Probes: probes.NewJetStream(js, p.Log), Services: watch.Services,
-			Domains: domainv1.NewDomainServiceClient(domains),
-			DNS:     dnsv1.NewDNSAdminServiceClient(dns),
+			Domains:          domainv1.NewDomainServiceClient(domains),
+			DNS:              dnsv1.NewDNSAdminServiceClient(dns),
+			Store:            events, Probes: probes.NewJetStream(js, p.Log), Requests: requests.NewJetStream(js, time.Now), Services: watch.Services, Edges: heard.Edges,
 			Version: p.Version, Metrics: p.Observer.Registry, Exposition: p.Observer.Metrics(), Tracing: p.Observer.Tracing, Log: p.Log,
 		})
 		if err != nil {
 			return err
 		}
 		p.Add("peers", watch)
+		p.Add("edges", heard)
 		p.Add("gateway", s)
 		return nil
 	})

@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/slipway-paas/slipway/gen/slipway/edge/v1"
 	"github.com/slipway-paas/slipway/gen/slipway/routing/v1"
 	"github.com/slipway-paas/slipway/libs/subjects"
 )
@@ -85,4 +86,26 @@ func (f *Feed) keepCopy(ctx context.Context) {
 			save()
 		}
 	}
+}
+
+// Report tells health of an instance that fails. Nothing waits for it: said while
+// the control plane is away, it is lost.
+func (f *Feed) Report(report *edgev1.UpstreamReport) {
+	report.EdgeId = f.cfg.EdgeID
+	msg, err := proto.Marshal(report)
+	if err != nil {
+		f.log.Error("cannot encode a report of an instance", "error", err)
+		return
+	}
+	if err := f.nc.Publish(subjects.EdgeUpstream(f.cfg.EdgeID), msg); err != nil {
+		f.log.Debug("nobody is told of an instance that fails", "instance", report.GetInstanceId(), "error", err)
+	}
+}
+
+// Away is how long the control plane has not been there; 0 while it is.
+func (f *Feed) Away() time.Duration {
+	if f.nc.IsConnected() {
+		return 0
+	}
+	return time.Since(time.Unix(0, f.lost.Load()))
 }

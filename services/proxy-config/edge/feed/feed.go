@@ -67,6 +67,8 @@ type Feed struct {
 	// applied before may be of a bucket that is no more.
 	current atomic.Bool
 	synced  chan struct{}
+	// lost is when the connection was last lost, or first sought, in Unix nanoseconds.
+	lost atomic.Int64
 }
 
 // New connects in the background: NATS being away is no error, a seed file that
@@ -78,6 +80,7 @@ func New(cfg Config, t *table.Table, log *slog.Logger) (*Feed, error) {
 		applied: make(chan struct{}, 1),
 		synced:  make(chan struct{}),
 	}
+	f.lost.Store(time.Now().UnixNano())
 	opts := []nats.Option{
 		nats.Name("slipway-edge " + cfg.EdgeID),
 		nats.CustomInboxPrefix(inboxPrefix),
@@ -93,6 +96,7 @@ func New(cfg Config, t *table.Table, log *slog.Logger) (*Feed, error) {
 		nats.ReconnectHandler(func(*nats.Conn) { poke(f.rewatch) }),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			f.current.Store(false)
+			f.lost.Store(time.Now().UnixNano())
 			log.Warn("the control plane is away, serving the last route table", "error", err)
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
@@ -134,6 +138,9 @@ func (f *Feed) Synced() <-chan struct{} { return f.synced }
 
 // Connected reports whether NATS is there.
 func (f *Feed) Connected() bool { return f.nc.IsConnected() }
+
+// Conn is the edge's connection to NATS, which may be away. It is Close's to end.
+func (f *Feed) Conn() *nats.Conn { return f.nc }
 
 // Close ends the connection. Run must have returned.
 func (f *Feed) Close() { f.nc.Close() }

@@ -6,7 +6,6 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/slipway-paas/slipway/services/proxy-config/edge/pages"
@@ -38,6 +37,7 @@ func (h *Errors) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.H
 	err, _ := r.Context().Value(caddyhttp.ErrorCtxKey).(error)
 	page := h.page(host, err)
 	h.shown.WithLabelValues(page.Code).Inc()
+	answeredBy(r, page.Code)
 	return h.deps.Pages.Write(w, r, host, page)
 }
 
@@ -46,9 +46,8 @@ func (h *Errors) page(host string, err error) pages.Page {
 	if !errors.As(err, &failed) {
 		return pages.Failed(http.StatusInternalServerError)
 	}
-	var dial reverseproxy.DialError
 	switch {
-	case errors.As(failed.Err, &dial):
+	case unreachable(failed.Err):
 		return pages.Unreachable()
 	case failed.StatusCode == http.StatusServiceUnavailable:
 		// The last upstream left the table between the lookup and the attempt.
@@ -56,6 +55,8 @@ func (h *Errors) page(host string, err error) pages.Page {
 			return notServing(route.GetState())
 		}
 		return pages.UnknownHost()
+	case failed.StatusCode == http.StatusRequestEntityTooLarge:
+		return pages.TooLarge()
 	case failed.StatusCode == http.StatusBadGateway:
 		return pages.BadAnswer()
 	case failed.StatusCode == http.StatusGatewayTimeout:

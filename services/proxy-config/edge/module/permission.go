@@ -7,27 +7,27 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddytls"
 
-	"github.com/slipway-paas/slipway/services/proxy-config/edge/table"
+	"github.com/slipway-paas/slipway/services/proxy-config/edge/certs"
 )
 
 // CertPermission allows certificates for hosts in the table, whatever their
 // state, and for no other: nobody can make the edge collect certificates.
 type CertPermission struct {
-	table *table.Table
+	keeper *certs.Keeper
 }
 
 // CaddyModule implements caddy.Module.
 func (p *CertPermission) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{
 		ID:  "tls.permission." + Permission,
-		New: func() caddy.Module { return &CertPermission{table: p.table} },
+		New: func() caddy.Module { return &CertPermission{keeper: p.keeper} },
 	}
 }
 
 // CertificateAllowed implements caddytls.OnDemandPermission.
 func (p *CertPermission) CertificateAllowed(_ context.Context, name string) error {
-	if _, ok := p.table.Lookup(table.Host(name)); !ok {
-		return fmt.Errorf("no app has the host %q: %w", name, caddytls.ErrPermissionDenied)
+	if err := p.keeper.Allowed(name); err != nil {
+		return fmt.Errorf("%w: %w", caddytls.ErrPermissionDenied, err)
 	}
 	return nil
 }

@@ -29,6 +29,9 @@ func (h *Ready) Provision(ctx caddy.Context) error {
 		{"slipway_edge_routes", "Hosts in the route table.", func() float64 { return float64(h.deps.Table.Len()) }},
 		{"slipway_edge_revision", "Revision of the route table that is served.", func() float64 { return float64(h.deps.Table.Revision()) }},
 		{"slipway_edge_connected", "1 while the control plane is there.", func() float64 { return bit(h.deps.Connected()) }},
+		{"slipway_edge_away_seconds", "How long the control plane has not been there; 0 while it is.", func() float64 { return h.deps.Away().Seconds() }},
+		{"slipway_edge_ejected", "Instances that are passed over because requests to them failed.", func() float64 { return float64(h.deps.Pool.Ejected()) }},
+		{"slipway_edge_tunnels", "Open WebSockets, other upgraded connections and event streams.", func() float64 { return float64(h.deps.Tunnels.Open()) }},
 		{"slipway_edge_connections", "Open connections from clients.", func() float64 { return float64(h.deps.Conns.Open()) }},
 	} {
 		gauge := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: g.name, Help: g.help}, g.value)

@@ -46,6 +46,7 @@ func (h *Route) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp
 		page = pages.EdgeStarting()
 	}
 	h.shown.WithLabelValues(page.Code).Inc()
+	answeredBy(r, page.Code)
 	return h.deps.Pages.Write(w, r, host, page)
 }
 

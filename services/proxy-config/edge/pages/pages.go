@@ -114,6 +114,27 @@ func TimedOut() Page {
 	}
 }
 
+// Maintenance is for an app that its owner took off the air for a while.
+func Maintenance() Page {
+	return Page{
+		Status: http.StatusServiceUnavailable, Code: "app_maintenance",
+		Title:      "This app is under maintenance",
+		Message:    "The app at %s is being worked on and will be back soon.",
+		Advice:     "Try again in a few minutes.",
+		RetryAfter: 60 * time.Second,
+	}
+}
+
+// TooLarge is for a request with a larger body than the app takes.
+func TooLarge() Page {
+	return Page{
+		Status: http.StatusRequestEntityTooLarge, Code: "request_too_large",
+		Title:   "This request is too large",
+		Message: "The body of the request is larger than the app at %s takes.",
+		Advice:  "Send less at once. If the app is yours, you can raise its limit.",
+	}
+}
+
 // EdgeStarting is for an edge that has not seen a route table yet.
 func EdgeStarting() Page {
 	return Page{

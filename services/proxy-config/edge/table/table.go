@@ -22,7 +22,22 @@ type Table struct {
 	revision atomic.Uint64
 	version  atomic.Uint64
 	loaded   atomic.Bool
+	changes  func(host string)
+	observe  func(host string, route *routingv1.Route)
 }
+
+// Observe has f told of each host that is there, is new or gets another kind, and with nil
+// of each that goes, by whoever changes the table. It is called once, while nobody does.
+func (t *Table) Observe(f func(host string, route *routingv1.Route)) {
+	t.observe = f
+	for _, route := range t.Routes() {
+		f(subjects.HostKey(route.GetHost()), route)
+	}
+}
+
+// Watch has fn called after each change of a host's route, on the goroutine that
+// made the change. It must be called before the first one.
+func (t *Table) Watch(fn func(host string)) { t.changes = fn }
 
 // Lookup returns the route of a normalised host (see Host).
 func (t *Table) Lookup(host string) (*routingv1.Route, bool) {
@@ -91,14 +106,30 @@ func (t *Table) Routes() []*routingv1.Route {
 }
 
 func (t *Table) put(route *routingv1.Route) {
-	if _, had := t.routes.Swap(subjects.HostKey(route.GetHost()), route); !had {
+	key := subjects.HostKey(route.GetHost())
+	before, had := t.routes.Swap(key, route)
+	if !had {
 		t.size.Add(1)
 	}
+	if t.observe != nil && (!had || before.(*routingv1.Route).GetKind() != route.GetKind()) {
+		t.observe(key, route)
+	}
+	t.tell(key)
 }
 
 func (t *Table) remove(key string) {
 	if _, had := t.routes.LoadAndDelete(key); had {
 		t.size.Add(-1)
+		if t.observe != nil {
+			t.observe(key, nil)
+		}
+	}
+	t.tell(key)
+}
+
+func (t *Table) tell(host string) {
+	if t.changes != nil {
+		t.changes(host)
 	}
 }
 

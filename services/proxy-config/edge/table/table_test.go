@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -139,5 +140,32 @@ func BenchmarkPut(b *testing.B) {
 				tab.Put(changed, i)
 			}
 		})
+	}
+}
+
+func TestWhoObservesHearsOfHostsThatComeGoOrChangeTheirKind(t *testing.T) {
+	t.Parallel()
+	var heard []string
+	routes := &table.Table{}
+	routes.Put(&routingv1.Route{Host: "old.test"}, 1)
+	routes.Observe(func(host string, route *routingv1.Route) {
+		if route == nil {
+			heard = append(heard, "-"+host)
+			return
+		}
+		heard = append(heard, "+"+host)
+	})
+	route := func(host string, kind routingv1.RouteKind) *routingv1.Route {
+		return &routingv1.Route{Host: host, Kind: kind}
+	}
+	routes.Delete("old.test", 1)
+	routes.Put(route("A.test", 0), 1)
+	routes.Put(route("a.test", 0), 2)
+	routes.Put(route("a.test", routingv1.RouteKind_ROUTE_KIND_CUSTOM_DOMAIN), 3)
+	routes.Replace([]*routingv1.Route{route("b.test", 0)}, 4)
+	routes.Delete("b.test", 5)
+	routes.Delete("b.test", 6)
+	if got, want := strings.Join(heard, " "), "+old.test -old.test +a.test +a.test +b.test -a.test -b.test"; got != want {
+		t.Errorf("heard %s, want %s", got, want)
 	}
 }
