@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -108,6 +109,9 @@ func Run(ctx context.Context, cfg Config, log *slog.Logger) error {
 	if err := caddy.Load(config, true); err != nil {
 		return fmt.Errorf("starting Caddy: %w", err)
 	}
+	var sizing sync.WaitGroup
+	sizing.Go(func() { sizeGC(feedCtx, os.Getenv, routes) })
+	defer func() { stopFeed(); sizing.Wait() }()
 	keeping := make(chan struct{})
 	keepCtx, stopKeeping := context.WithCancel(context.WithoutCancel(ctx))
 	go func() {

@@ -25,9 +25,12 @@ const (
 	// that they use no memory. An edge's own data is a few megabytes: without ballast
 	// each few hundred requests would pay for a collection.
 	ballastBytes = 24 << 20
-	// gcPercent makes collections half as frequent as Go's own value: with 50,000 routes
-	// each has to look at all of them.
-	gcPercent = 200
+	// gcPercent makes collections half as frequent as Go's own value, and gcPercentMany a
+	// fifth: each has to look at all routes, and of many that takes longer than serving.
+	gcPercent, gcPercentMany = 200, 500
+	manyRoutes               = 10_000
+	// sizeEvery is how often it is looked how many there are.
+	sizeEvery = 5 * time.Second
 )
 
 // tuneGC spends memory on fewer collections, unless GOGC says how many there shall be.
@@ -38,6 +41,30 @@ func tuneGC(getenv func(string) string) (ballast []byte) {
 	}
 	debug.SetGCPercent(gcPercent)
 	return make([]byte, ballastBytes)
+}
+
+// sizeGC follows the size of the table, until ctx ends.
+func sizeGC(ctx context.Context, getenv func(string) string, routes *table.Table) {
+	if getenv("GOGC") != "" {
+		return
+	}
+	tick := time.NewTicker(sizeEvery)
+	defer tick.Stop()
+	for now := gcPercent; ; {
+		want := gcPercent
+		if routes.Len() >= manyRoutes {
+			want = gcPercentMany
+		}
+		if want != now {
+			debug.SetGCPercent(want)
+			now = want
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 // waitForTable returns true once the edge has its whole table: the live one, or,
