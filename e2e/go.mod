@@ -108,6 +108,8 @@ require (
 	github.com/knadh/koanf/v2 v2.4.1 // indirect
 	github.com/kr/fs v0.1.0 // indirect
 	github.com/letsencrypt/boulder v0.0.0-20240620165639-de9c06129bec // indirect
+	github.com/letsencrypt/challtestsrv v1.4.2 // indirect
+	github.com/letsencrypt/pebble/v2 v2.10.1 // indirect
 	github.com/manifoldco/promptui v0.9.0 // indirect
 	github.com/mattn/go-runewidth v0.0.24 // indirect
 	github.com/mattn/go-sqlite3 v1.14.32 // indirect
@@ -223,7 +225,10 @@ require (
 	tags.cncf.io/container-device-interface v1.0.1 // indirect
 )
 
-tool github.com/nats-io/nats-server/v2
+tool (
+	github.com/letsencrypt/pebble/v2/cmd/pebble
+	github.com/nats-io/nats-server/v2
+)
 
 replace github.com/slipway-paas/slipway/libs => ../libs
 

@@ -53,6 +53,16 @@ func (s *Stack) freePorts(n int) ([]int, error) {
 	return nil, errors.New("no free ports were found")
 }
 
+// FreeAddress is a loopback host:port for something that stands beside the platform; it
+// is given to no other stack until this one is closed.
+func (s *Stack) FreeAddress() (string, error) {
+	ports, err := s.freePorts(1)
+	if err != nil {
+		return "", err
+	}
+	return local(ports[0]), nil
+}
+
 // releasePorts gives the stack's ports to others.
 func (s *Stack) releasePorts() error {
 	if s.reserved == nil {
