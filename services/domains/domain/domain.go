@@ -5,6 +5,7 @@ package domain
 
 import (
 	"errors"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -169,6 +170,7 @@ func Decide(s State, c Command, now time.Time) (proto.Message, error) {
 		}
 		return &domainv1.DomainVerified{Method: c.Method, CheckedAt: timestamppb.New(now)}, nil
 	case Missed:
+		c.Code, c.Reason = text(c.Code), text(c.Reason)
 		return decideMissed(s, c, now), nil
 	case Check:
 		if s.Served() || s.Status == Pending && now.Sub(s.Since) < askedAgain {
@@ -176,6 +178,7 @@ func Decide(s State, c Command, now time.Time) (proto.Message, error) {
 		}
 		return &domainv1.DomainCheckRequested{InitiatedBy: c.By}, nil
 	case Certified:
+		c.Issuer = text(c.Issuer)
 		if !s.Served() {
 			return nil, ErrUnverified
 		}
@@ -184,6 +187,7 @@ func Decide(s State, c Command, now time.Time) (proto.Message, error) {
 		}
 		return &domainv1.CertificateObtained{Issuer: c.Issuer, NotAfter: stamp(c.NotAfter), EdgeId: c.Edge}, nil
 	case Uncertified:
+		c.Reason = text(c.Reason)
 		if !s.Served() {
 			return nil, ErrUnverified
 		}
@@ -199,6 +203,9 @@ func Decide(s State, c Command, now time.Time) (proto.Message, error) {
 	}
 	return nil, ErrMalformed
 }
+
+// text is what strangers' servers say as the log can hold it.
+func text(said string) string { return strings.ToValidUTF8(said, "\uFFFD") }
 
 func decideAdd(s State, c Add) (proto.Message, error) {
 	switch {

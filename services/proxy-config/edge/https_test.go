@@ -100,7 +100,10 @@ func TestHTTPIsSentToHTTPSButForChallengesAndStrangers(t *testing.T) {
 	c := newControl(t)
 	e := c.edge(t.TempDir(), "--https-redirect", "on", "--trusted-proxies", "127.0.0.1/32")
 	behind := c.edge(t.TempDir(), "--https-redirect", "on", "--public-https-port", "443")
-	c.applied(c.put(serving("shop.test", addressOf(app(t, "shop")))))
+	c.put(serving("shop.test", addressOf(app(t, "shop"))))
+	for _, one := range []*edgeProcess{e, behind} {
+		eventually(t, "each edge knows the host", func() bool { return one.plain("GET", "shop.test", "/").StatusCode != 404 })
+	}
 
 	if got := e.plain("POST", "Shop.test:8000", "/a%2Fb?c=d"); got.StatusCode != 308 || got.Header.Get("Location") != "https://shop.test:"+port(e.https)+"/a%2Fb?c=d" {
 		t.Errorf("%d to %s", got.StatusCode, got.Header.Get("Location"))

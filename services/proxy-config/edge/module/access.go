@@ -94,6 +94,16 @@ func (h *Access) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhtt
 	return err
 }
 
+// routeOf is the route that the request was taken note of with, or else the table's own: of
+// many routes each look-up goes through memory that no cache holds. Which instance a
+// request goes to is for the table alone, at each attempt.
+func routeOf(r *http.Request, t *table.Table) (*routingv1.Route, bool) {
+	if x := exchangeOf(r); x != nil {
+		return x.route, true
+	}
+	return t.Lookup(table.Host(r.Host))
+}
+
 func (h *Access) end(x *exchange, r *http.Request) {
 	now := time.Now()
 	status := x.status

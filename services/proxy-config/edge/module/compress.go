@@ -34,7 +34,7 @@ func (m *Compressible) MatchWithError(r *http.Request) (bool, error) {
 			return false, nil
 		}
 	}
-	route, ok := m.table.Lookup(table.Host(r.Host))
+	route, ok := routeOf(r, m.table)
 	return ok && !route.GetPolicy().GetNoCompression(), nil
 }
 

@@ -28,7 +28,7 @@ func (h *Deadline) CaddyModule() caddy.ModuleInfo {
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (h *Deadline) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
-	route, ok := h.table.Lookup(table.Host(r.Host))
+	route, ok := routeOf(r, h.table)
 	if !ok || route.GetPolicy().GetRequestTimeout() == nil {
 		// The proxy has the platform's own limit.
 		return next.ServeHTTP(w, r)

@@ -41,7 +41,7 @@ func (h *Policy) Provision(ctx caddy.Context) error {
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (h *Policy) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	host := table.Host(r.Host)
-	route, ok := h.deps.Table.Lookup(host)
+	route, ok := routeOf(r, h.deps.Table)
 	if !ok {
 		return next.ServeHTTP(w, r)
 	}

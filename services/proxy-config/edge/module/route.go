@@ -34,7 +34,7 @@ func (h *Route) Provision(ctx caddy.Context) error {
 // ServeHTTP implements caddyhttp.MiddlewareHandler.
 func (h *Route) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	host := table.Host(r.Host)
-	route, known := h.deps.Table.Lookup(host)
+	route, known := routeOf(r, h.deps.Table)
 	if known && table.Serves(route) {
 		return next.ServeHTTP(w, r)
 	}
