@@ -100,7 +100,7 @@ func Fold(before deployment.State, rec eventstore.Recorded) []Change {
 	case *deploymentv1.ScaleFailed:
 		if scaling(before, e.ReleaseId) {
 			return []Change{{Key: scaleKey(before), Status: Failed,
-				Details: details(map[string]any{"code": e.Code, "reason": Clean(e.Reason), "restored": float64(e.RestoredCount)})}}
+				Details: details(map[string]any{"code": Clean(e.Code), "reason": Clean(e.Reason), "restored": float64(e.RestoredCount)})}}
 		}
 	case *deploymentv1.DeploymentRunning:
 		if r := before.Next; r != nil && r.Id == e.ReleaseId {
@@ -183,7 +183,7 @@ func crashKey(instance string, attempt uint32) string {
 }
 
 func failed(r *deployment.Release, e *deploymentv1.ReleaseFailed, at time.Time) []Change {
-	d := map[string]any{"code": e.Code, "reason": Clean(e.Reason)}
+	d := map[string]any{"code": Clean(e.Code), "reason": Clean(e.Reason)}
 	addEnd(d, e.ExitCode, e.OomKilled, e.LastLines)
 	c := Change{Key: rolloutKey(r.Release), Status: Failed, Details: details(d)}
 	if r.Number == 1 {
