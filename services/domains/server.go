@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
-
 	domainv1 "github.com/slipway-paas/slipway/gen/slipway/domain/v1"
 	identityv1 "github.com/slipway-paas/slipway/gen/slipway/identity/v1"
 	"github.com/slipway-paas/slipway/libs/caller"
@@ -157,10 +155,8 @@ func (s server) AddDomain(ctx context.Context, in *domainv1.AddDomainRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	id := newID()
+	id := rpc.NewID(ctx, subjects.Domain)
 	if command := rpc.CommandID(ctx); command != "" {
-		// Given again, it is of the same domain.
-		id = uuid.NewSHA1(uuid.MustParse(command), []byte(subjects.Domain)).String()
 		if before, found, err := s.handler.Written(ctx, subjects.Of(app.Org, subjects.Domain, id), command); err != nil {
 			return nil, s.answer(ctx, "look for an earlier attempt", err)
 		} else if found {

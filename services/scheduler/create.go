@@ -29,11 +29,10 @@ const sealTime = 5 * time.Second
 // create asks for a new deployment. A command that may have been given before always
 // names the same one, and when that is there, it is what came of the command.
 func (s *Service) create(ctx context.Context, p *identityv1.Principal, in *schedulerv1.CreateDeploymentRequest) (deployment.State, error) {
-	command := rpc.CommandID(ctx)
+	command, id := rpc.CommandID(ctx), rpc.NewID(ctx, subjects.Deployment)
 	if command == "" {
-		return s.createAs(ctx, p, uuid.Must(uuid.NewV7()).String(), in)
+		return s.createAs(ctx, p, id, in)
 	}
-	id := uuid.NewSHA1(uuid.MustParse(command), []byte(subjects.Deployment)).String()
 	done := func() (deployment.State, error) {
 		before, _, err := s.handler.Written(ctx, subjects.Of(p.OrgId, subjects.Deployment, id), command)
 		if err != nil {
